@@ -1,0 +1,1 @@
+//! The same servers and clients in a simulated world.

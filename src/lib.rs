@@ -1,0 +1,5 @@
+//! Restante: a cluster that keeps every message until its addressee calls for it.
+
+pub mod limits;
+pub mod wire;
+pub mod world;

@@ -1,0 +1,79 @@
+//! Every limit in one place, with the relations between them checked at compile time.
+//!
+//! Two kinds: **wire limits** are constants, since both ends of a connection must agree on them before they have
+//! said a word; **quotas** ([`crate::wire::Quotas`]) are part of the replicated state, since every server must
+//! come to the same answer when it applies a command. What one server alone decides (how many connections, how much
+//! memory) is a setting of that server ([`crate::server::Settings`]) with its default here.
+
+/// Longest name of a client or a server, in bytes. Names are `A-Za-z0-9._-`.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest `host:port` that is accepted anywhere, in bytes.
+pub const ADDRESS_BYTES_MAX: usize = 255;
+/// Largest body of one message, in bytes.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Largest headers of one message, encoded, in bytes.
+pub const HEADERS_BYTES_MAX: usize = 16 << 10;
+/// Headers and body together, with room for their lengths.
+pub const CONTENT_BYTES_MAX: usize = BODY_BYTES_MAX + HEADERS_BYTES_MAX + 16;
+/// Largest command apart from its content (names, numbers, ranges), in bytes.
+pub const COMMAND_HEADER_BYTES_MAX: usize = 8 << 10;
+/// Largest frame on a client's connection, its length field not counted, in bytes. Checked before anything is
+/// allocated.
+pub const CLIENT_FRAME_BYTES_MAX: usize = CONTENT_BYTES_MAX + COMMAND_HEADER_BYTES_MAX;
+/// Commands that one forwarded batch may hold. Ids of things are made of a log index and the command's place in its
+/// entry, so this bounds the ordinal ([`crate::wire::Id`]).
+pub const BATCH_COMMANDS_MAX: usize = 4096;
+/// Bytes of commands that one forwarded batch may hold; a single larger command travels alone.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Commands that one log entry may hold, over all the batches in it.
+pub const ENTRY_COMMANDS_MAX: usize = 16 << 10;
+/// Bytes of one log entry: batches are added while they fit.
+pub const ENTRY_BYTES_MAX: usize = 4 << 20;
+/// Largest frame between servers: the entries of one append plus its header, or a snapshot's chunk.
+pub const PEER_FRAME_BYTES_MAX: usize = 16 << 20;
+/// Bytes of a snapshot sent in one chunk.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+/// Acknowledged ranges that one acknowledgement may name above its cumulative position.
+pub const ACKNOWLEDGE_RANGES_MAX: usize = 128;
+
+/// Messages that may wait in one inbox, by default.
+pub const INBOX_MESSAGES_DEFAULT: u64 = 1_000_000;
+/// Bytes that may wait in one inbox, by default.
+pub const INBOX_BYTES_DEFAULT: u64 = 1 << 30;
+/// Open send streams of one client, by default.
+pub const STREAMS_PER_CLIENT_DEFAULT: u32 = 1024;
+/// Outcomes kept for one stream until the client confirms them, by default: the most sends that may be in flight.
+pub const STREAM_WINDOW_DEFAULT: u32 = 4096;
+/// Registered clients in one shard, by default.
+pub const CLIENTS_DEFAULT: u64 = 10_000_000;
+/// A stream that was silent for this long is closed, in milliseconds of cluster time, by default.
+pub const STREAM_IDLE_MS_DEFAULT: u64 = 60 * 60 * 1000;
+/// Unacknowledged deliveries that a reader may hold, at most.
+pub const READER_WINDOW_MAX: u32 = 65_536;
+/// Unacknowledged deliveries that a reader asks for, by default.
+pub const READER_WINDOW_DEFAULT: u32 = 1024;
+
+/// Connections one server accepts, by default.
+pub const CONNECTIONS_DEFAULT: usize = 10_000;
+/// Bytes of commands that one server holds for its clients and has not yet seen applied, by default.
+pub const PENDING_BYTES_DEFAULT: usize = 64 << 20;
+/// Bytes of bodies that one server keeps in memory, by default; beyond it they are read back from the checkpoint.
+pub const BODY_MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
+/// Bytes of log after which the state is checkpointed and the log is cleaned, by default.
+pub const CHECKPOINT_LOG_BYTES_DEFAULT: u64 = 256 << 20;
+/// Size of one log segment, in bytes, by default.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+/// Free space below which a server refuses new sends, in bytes, by default.
+pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
+
+const _: () = {
+    assert!(CLIENT_FRAME_BYTES_MAX + 4096 < ENTRY_BYTES_MAX, "the largest send must fit an entry");
+    assert!(BATCH_BYTES_MAX < ENTRY_BYTES_MAX, "a full batch must fit an entry");
+    assert!(ENTRY_BYTES_MAX * 2 < PEER_FRAME_BYTES_MAX, "an append must carry at least one full entry");
+    assert!(SNAPSHOT_CHUNK_BYTES * 2 < PEER_FRAME_BYTES_MAX, "a chunk must fit a frame");
+    assert!(BATCH_COMMANDS_MAX <= ENTRY_COMMANDS_MAX && ENTRY_COMMANDS_MAX < 1 << 16, "ordinals are 16 bits");
+    assert!(READER_WINDOW_DEFAULT <= READER_WINDOW_MAX);
+    assert!((ENTRY_BYTES_MAX as u64) * 4 <= SEGMENT_BYTES_DEFAULT, "a segment holds several entries");
+    assert!(SEGMENT_BYTES_DEFAULT * 2 <= CHECKPOINT_LOG_BYTES_DEFAULT, "cleaning frees whole segments");
+    assert!(ACKNOWLEDGE_RANGES_MAX * 20 + 256 < COMMAND_HEADER_BYTES_MAX, "the largest acknowledgement fits");
+};

@@ -1,0 +1,306 @@
+//! Frames between a client and a server, commands aside.
+//!
+//! A connection starts with [`super::CLIENT_MAGIC`], then frames. The client's first is [`Request::Hello`], answered by
+//! [`Reply::Welcome`] or [`Reply::Refused`]. The order of the variants is part of the format: add at the end only.
+
+use serde::{Deserialize, Serialize};
+
+use super::types::{
+    ClusterId, Epoch, MessageId, Name, Nonce, Number, Position, Refusal, RegistrationId, SendOutcome, ServerAddress,
+    StreamId, Time,
+};
+
+/// The kind of a [`Request`]'s frame; a command's is [`super::command::KIND`].
+pub const REQUEST_KIND: u8 = 2;
+/// The kind of a [`Reply`]'s frame.
+pub const REPLY_KIND: u8 = 3;
+
+/// What a client asks of the server it talks to, and of no log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// The first frame.
+    Hello {
+        /// The protocol the client speaks.
+        version: u16,
+        /// The cluster it expects, once it knows one.
+        cluster: Option<ClusterId>,
+        /// Name and version of the client software, for the server's log.
+        agent: String,
+    },
+    /// Answered at once with [`Reply::Pong`]; both ends send one when they have been silent for a while.
+    Ping(u64),
+    /// The clients as this server's state has them, names ascending; linearizable when `linearizable` is set.
+    Who {
+        /// Names the request.
+        nonce: Nonce,
+        /// Only names after this one.
+        after: Option<Name>,
+        /// At most so many.
+        limit: u32,
+    },
+    /// How the server sees the cluster.
+    Status {
+        /// Names the request.
+        nonce: Nonce,
+    },
+    /// The client closes in good order.
+    Goodbye,
+}
+
+/// What a server says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The answer to [`Request::Hello`].
+    Welcome {
+        /// The cluster, whose id the client expects from now on.
+        cluster: ClusterId,
+        /// The server's name.
+        server: Name,
+        /// All servers, names ascending.
+        servers: Vec<ServerAddress>,
+    },
+    /// The answer to [`Request::Ping`].
+    Pong(u64),
+    /// A name was registered (or was so by the same nonce).
+    Registered {
+        /// The request's.
+        nonce: Nonce,
+        /// The registration.
+        registration: RegistrationId,
+    },
+    /// A registration has ended.
+    Deregistered {
+        /// The request's.
+        nonce: Nonce,
+    },
+    /// A stream is open.
+    StreamOpened {
+        /// The request's.
+        nonce: Nonce,
+        /// The stream.
+        stream: StreamId,
+        /// The sender's registration.
+        registration: RegistrationId,
+    },
+    /// A stream is closed.
+    StreamClosed {
+        /// The request's.
+        nonce: Nonce,
+    },
+    /// Receipts of sends with numbers `first`, `first + 1`, …
+    Receipts {
+        /// The stream.
+        stream: StreamId,
+        /// The number of the first outcome.
+        first: Number,
+        /// The outcomes.
+        outcomes: Vec<SendOutcome>,
+    },
+    /// A send was not carried out and used no number up.
+    SendFailed {
+        /// The stream.
+        stream: StreamId,
+        /// The send's number.
+        number: Number,
+        /// Why.
+        reason: SendFailure,
+    },
+    /// The client reads the inbox now.
+    Attached {
+        /// The request's.
+        nonce: Nonce,
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The reader's epoch.
+        epoch: Epoch,
+        /// Everything up to here is acknowledged.
+        acknowledged: Position,
+    },
+    /// The client no longer reads the inbox.
+    Detached {
+        /// The request's.
+        nonce: Nonce,
+    },
+    /// Messages; their contents follow this header, back to back.
+    Deliver {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The reader's epoch.
+        epoch: Epoch,
+        /// What is delivered, positions ascending.
+        deliveries: Vec<Delivery>,
+    },
+    /// Acknowledgements are durable up to here.
+    Acknowledged {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The reader's epoch.
+        epoch: Epoch,
+        /// Everything up to here is acknowledged.
+        up_to: Position,
+    },
+    /// A newer reader has attached, or the registration ended: this one counts for nothing any more.
+    Fenced {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The epoch that ended.
+        epoch: Epoch,
+        /// The epoch in force; `None` if the registration ended.
+        by: Option<Epoch>,
+    },
+    /// A request was refused; `nonce` is `None` when it concerns the connection, which ends.
+    Refused {
+        /// The request's.
+        nonce: Option<Nonce>,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The client is to go on at another server; this one will answer nothing more.
+    Move {
+        /// Why.
+        reason: Refusal,
+    },
+    /// The answer to [`Request::Who`].
+    Who {
+        /// The request's.
+        nonce: Nonce,
+        /// The clients, names ascending.
+        clients: Vec<ClientRow>,
+        /// Whether there are more after the last one.
+        more: bool,
+    },
+    /// The answer to [`Request::Status`].
+    Status {
+        /// The request's.
+        nonce: Nonce,
+        /// The cluster as the server sees it.
+        status: Box<Status>,
+    },
+}
+
+/// Why a send was not carried out; its number is still free.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum SendFailure {
+    /// Numbers are missing before it.
+    #[error("number {expected} is expected next")]
+    Gap {
+        /// The number expected next.
+        expected: Number,
+    },
+    /// The stream is closed, has expired or never was.
+    #[error("the stream is closed")]
+    StreamClosed,
+    /// The number was used by another content.
+    #[error("the number was used for another message")]
+    OtherContent,
+    /// The client confirmed the receipt of this number before: its outcome is forgotten.
+    #[error("the number was answered, and the answer confirmed")]
+    AlreadyAnswered,
+    /// Too many receipts are unconfirmed.
+    #[error("{window} sends are unconfirmed, as many as may be")]
+    WindowFull {
+        /// The quota in force.
+        window: u32,
+    },
+    /// The server could not take it for now ([`Refusal::DiskFull`], …): send it again later or elsewhere.
+    #[error(transparent)]
+    Unavailable(Refusal),
+}
+
+/// One message on its way to its reader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Its place in the inbox.
+    pub position: Position,
+    /// Its id.
+    pub message: MessageId,
+    /// The sender's name.
+    pub from: Name,
+    /// The sender's stream.
+    pub stream: StreamId,
+    /// Its number in the stream.
+    pub number: Number,
+    /// When it was accepted, by the cluster's clock.
+    pub time: Time,
+    /// Another process may have received it before.
+    pub redelivered: bool,
+    /// Bytes of its content.
+    pub content_bytes: u32,
+}
+
+/// A client in [`Reply::Who`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientRow {
+    /// Its name.
+    pub name: Name,
+    /// Its registration.
+    pub registration: RegistrationId,
+    /// The server it is, or was last, attached to.
+    pub home: Name,
+    /// Whether a reader is attached at a server that is not known to be down.
+    pub online: bool,
+    /// When it last attached, detached, sent or acknowledged, by the cluster's clock.
+    pub last_seen: Time,
+    /// Messages that wait in its inbox.
+    pub waiting: u64,
+    /// Bytes that wait in its inbox.
+    pub waiting_bytes: u64,
+    /// Its open send streams.
+    pub streams: u32,
+}
+
+/// The cluster as one server sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The server that answers.
+    pub server: Name,
+    /// The cluster, once it is founded.
+    pub cluster: Option<ClusterId>,
+    /// Its incarnation, once it has one.
+    pub incarnation: Option<u64>,
+    /// `leader`, `follower`, `candidate`, `learner`, `joining`, `founding`.
+    pub role: String,
+    /// The leader's name, if one is known and heard of.
+    pub leader: Option<Name>,
+    /// Raft's term.
+    pub term: u64,
+    /// Index of the last entry in the log.
+    pub last_index: u64,
+    /// Index of the last committed entry.
+    pub committed_index: u64,
+    /// Index of the last applied entry.
+    pub applied_index: u64,
+    /// Digest of the applied state; equal on servers with the same applied index.
+    pub digest: u64,
+    /// The cluster's time at the applied index.
+    pub time: Time,
+    /// Registered clients.
+    pub clients: u64,
+    /// Messages that wait.
+    pub waiting: u64,
+    /// Index covered by the last durable checkpoint.
+    pub checkpoint_index: u64,
+    /// Bytes of the log on disk.
+    pub log_bytes: u64,
+    /// All servers, names ascending.
+    pub servers: Vec<ServerRow>,
+    /// What is wrong, a sentence each: no leader and why, damage that was set aside, a full disk.
+    pub problems: Vec<String>,
+}
+
+/// A server in [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRow {
+    /// Name and address.
+    pub server: ServerAddress,
+    /// Its incarnation, if it belongs to the cluster.
+    pub incarnation: Option<u64>,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Whether the answering server reached it lately.
+    pub reachable: bool,
+    /// Entries it lacks, as the leader knows it; `None` elsewhere.
+    pub lag: Option<u64>,
+    /// What is known about not reaching it.
+    pub problem: Option<String>,
+}

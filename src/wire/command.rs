@@ -1,0 +1,177 @@
+//! Commands: what changes the replicated state, and nothing else does.
+//!
+//! On the wire a command is a frame of kind [`KIND`] whose payload is the postcard form of [`Command`], with the
+//! content of a [`Command::Send`] raw behind it. Those bytes travel unchanged from the client to every server's log.
+//!
+//! The order of the variants is part of the format: add at the end only.
+
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use super::frame;
+use super::types::{Epoch, Nonce, Number, Position, Quotas, RegistrationId, StreamId};
+
+/// The kind of a command's frame.
+pub const KIND: u8 = 1;
+
+/// One change to the replicated state. Borrows its texts from the frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command<'a> {
+    /// Put a message into an inbox. The content (see [`encode_content`]) is raw behind this header.
+    Send {
+        /// The sender's stream.
+        stream: StreamId,
+        /// The last number of the stream plus one, or an older one asked again.
+        number: Number,
+        /// The client has the receipts up to here: their outcomes may be forgotten.
+        confirmed: Number,
+        /// The recipient's name.
+        to: &'a str,
+    },
+    /// Acknowledge deliveries: everything up to a position, and ranges above it (both ends included).
+    Acknowledge {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The reader's epoch: an older one's acknowledgement counts for nothing.
+        epoch: Epoch,
+        /// Everything up to here.
+        up_to: Position,
+        /// Ranges above `up_to`, ascending and apart, at most [`crate::limits::ACKNOWLEDGE_RANGES_MAX`].
+        ranges: Vec<(Position, Position)>,
+    },
+    /// Confirm receipts without sending (a sender that fell silent).
+    Confirm {
+        /// The stream.
+        stream: StreamId,
+        /// The client has the receipts up to here.
+        confirmed: Number,
+    },
+    /// Register a name.
+    Register {
+        /// Names this request: the same one asked again is the same registration.
+        nonce: Nonce,
+        /// The client's name.
+        name: &'a str,
+        /// The home server's name.
+        home: &'a str,
+    },
+    /// End a registration: its streams close and what waits in its inbox is dropped.
+    Deregister {
+        /// Names this request.
+        nonce: Nonce,
+        /// The client's name.
+        name: &'a str,
+        /// Which registration of that name; `None` for whichever holds it now.
+        registration: Option<RegistrationId>,
+    },
+    /// Open a send stream.
+    OpenStream {
+        /// Names this request: the same one asked again is the same stream, as long as it is open.
+        nonce: Nonce,
+        /// The sender's name.
+        name: &'a str,
+    },
+    /// Close a send stream for ever.
+    CloseStream {
+        /// Names this request.
+        nonce: Nonce,
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Become the reader of an inbox, in place of the one at epoch `expected`.
+    Attach {
+        /// Names this request: the same one asked again is the same attachment, as long as it holds.
+        nonce: Nonce,
+        /// The reader's name.
+        name: &'a str,
+        /// The home server's name.
+        home: &'a str,
+        /// The inbox's epoch as the asker knows it (0 at first). Another one is refused with the current one, so that
+        /// a late copy of this command can fence nobody.
+        expected: Epoch,
+        /// The asker is the very process that held epoch `expected`: nothing that waits has been delivered to
+        /// another, so nothing more is marked as a repeat.
+        resumes: bool,
+        /// How many unacknowledged deliveries it will hold at most.
+        window: u32,
+    },
+    /// Stop reading, in good order.
+    Detach {
+        /// Names this request.
+        nonce: Nonce,
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The reader's epoch.
+        epoch: Epoch,
+        /// The last position that was handed to the application; `None` if that is not known (the connection died).
+        delivered: Option<Position>,
+    },
+    /// Give a server's disk a Raft id of its own.
+    Enroll {
+        /// The server's name.
+        server: &'a str,
+        /// Where others reach it.
+        address: &'a str,
+        /// Drawn when the disk's data directory was made.
+        disk: Nonce,
+    },
+    /// Set the quotas.
+    SetQuotas(Quotas),
+    /// Carry out what is due by the entry's time. Proposed only when something is.
+    Tick,
+}
+
+impl<'a> Command<'a> {
+    /// Appends the command's frame, with `content` behind the header.
+    pub fn put(&self, buffer: &mut BytesMut, content: &[u8]) {
+        frame::put(buffer, KIND, self, content);
+    }
+
+    /// The command and its content, from a frame's payload. The content shares the payload's buffer.
+    ///
+    /// # Errors
+    /// The text says what is malformed.
+    pub fn decode(payload: &'a Bytes) -> Result<(Command<'a>, Bytes), postcard::Error> {
+        let (command, rest) = frame::take::<Command<'a>>(payload)?;
+        Ok((command, payload.slice(payload.len() - rest.len()..)))
+    }
+
+    /// The nonce that its answer is found by; sends, acknowledgements and confirmations have none.
+    pub fn nonce(&self) -> Option<Nonce> {
+        match self {
+            Command::Register { nonce, .. }
+            | Command::Deregister { nonce, .. }
+            | Command::OpenStream { nonce, .. }
+            | Command::CloseStream { nonce, .. }
+            | Command::Attach { nonce, .. }
+            | Command::Detach { nonce, .. } => Some(*nonce),
+            Command::Enroll { disk, .. } => Some(*disk),
+            Command::Send { .. }
+            | Command::Acknowledge { .. }
+            | Command::Confirm { .. }
+            | Command::SetQuotas(_)
+            | Command::Tick => None,
+        }
+    }
+}
+
+/// Headers of a message: names and values, in the order given.
+pub type Headers = Vec<(String, String)>;
+
+/// Encodes headers and body as a message's content: `headers (postcard) | body`.
+pub fn encode_content(headers: &Headers, body: &[u8]) -> Bytes {
+    let mut buffer =
+        BytesMut::with_capacity(body.len() + 2 + headers.iter().map(|(n, v)| n.len() + v.len() + 4).sum::<usize>());
+    frame::put_postcard(&mut buffer, headers);
+    buffer.extend_from_slice(body);
+    buffer.freeze()
+}
+
+/// Headers and body of a content; the body shares its buffer.
+///
+/// # Errors
+/// The text says what is malformed.
+pub fn decode_content(content: &Bytes) -> Result<(Headers, Bytes), postcard::Error> {
+    let (headers, rest) = frame::take::<Headers>(content)?;
+    Ok((headers, content.slice(content.len() - rest.len()..)))
+}
