@@ -1,5 +1,10 @@
 //! Restante: a cluster that keeps every message until its addressee calls for it.
 
+pub mod client;
 pub mod limits;
+pub mod post_office;
+pub mod raft;
+pub mod server;
+pub mod storage;
 pub mod wire;
 pub mod world;

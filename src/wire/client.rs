@@ -52,8 +52,8 @@ pub enum Request {
 pub enum Reply {
     /// The answer to [`Request::Hello`].
     Welcome {
-        /// The cluster, whose id the client expects from now on.
-        cluster: ClusterId,
+        /// The cluster, whose id the client expects from now on; `None` before it is founded.
+        cluster: Option<ClusterId>,
         /// The server's name.
         server: Name,
         /// All servers, names ascending.

@@ -11,6 +11,7 @@ pub mod batch;
 pub mod client;
 pub mod command;
 pub mod frame;
+pub mod peer;
 pub mod types;
 
 pub use types::*;

@@ -1,0 +1,155 @@
+//! openraft's log and votes in the write-ahead log.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::{OptionalSend, RaftLogReader};
+use parking_lot::Mutex;
+
+use super::messages;
+use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::limits;
+use crate::storage::{Log, MetaKey};
+use crate::wire::frame;
+use crate::world::World;
+
+/// openraft's view of a server's log. Clones share it.
+pub struct LogStore<W: World> {
+    log: Log<W>,
+    /// Replication checks the vote before and after each read: it must not cost a disk access.
+    vote: Arc<Mutex<Option<Vote>>>,
+}
+
+impl<W: World> Clone for LogStore<W> {
+    fn clone(&self) -> Self {
+        Self { log: self.log.clone(), vote: self.vote.clone() }
+    }
+}
+
+impl<W: World> LogStore<W> {
+    /// The log and the vote in it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] if the vote does not decode.
+    pub fn new(log: Log<W>) -> io::Result<Self> {
+        let vote = get(&log, MetaKey::Vote)?;
+        Ok(Self { log, vote: Arc::new(Mutex::new(vote)) })
+    }
+}
+
+fn get<W: World, T: serde::de::DeserializeOwned>(log: &Log<W>, key: MetaKey) -> io::Result<Option<T>> {
+    log.get(key).map(|bytes| super::link::take(&bytes)).transpose()
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Bytes {
+    let mut bytes = BytesMut::new();
+    frame::put_postcard(&mut bytes, value);
+    bytes.freeze()
+}
+
+fn invalid(error: messages::BadMessage) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+impl<W: World> RaftLogReader<TypeConfig<W>> for LogStore<W> {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (from, to) = bounds(&range);
+        let entries = self.log.read(from..to, usize::MAX).await?;
+        entries.into_iter().map(|e| messages::from_log(e).map_err(invalid)).collect()
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        // What is read here goes into one append: it has to fit a frame.
+        let entries = self.log.read(start..end, limits::PEER_FRAME_BYTES_MAX - limits::ENTRY_BYTES_MAX).await?;
+        entries.into_iter().map(|e| messages::from_log(e).map_err(invalid)).collect()
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(*self.vote.lock())
+    }
+}
+
+impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig<W>>> {
+        let purged: Option<LogId> = get(&self.log, MetaKey::Purged)?;
+        let last = match self.log.last_index() {
+            Some(index) => {
+                let entries = self.log.read(index..index + 1, usize::MAX).await?;
+                entries.first().map(messages::log_id_of).transpose().map_err(invalid)?
+            }
+            None => None,
+        };
+        Ok(LogState { last_purged_log_id: purged, last_log_id: last.or(purged) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.log.put(MetaKey::Vote, encode(vote)).await?;
+        *self.vote.lock() = Some(*vote);
+        let (term, node, committed) = (vote.leader_id.term, vote.leader_id.voted_for, vote.committed);
+        W::observe(|| crate::world::Event {
+            kind: "vote",
+            who: None,
+            detail: format!("term={term} for={node} committed={committed}"),
+        });
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        if let Some(committed) = committed {
+            // Only a hint that spares work at a restart: it rides along with whatever is written next.
+            self.log.put_lazy(MetaKey::Committed, encode(&committed));
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        get(&self.log, MetaKey::Committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig<W>>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries = entries.into_iter().map(|e| messages::to_log(&e)).collect();
+        self.log.append(entries, Box::new(move |result| callback.io_completed(result)));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        self.log.truncate_after(last.map_or(0, |id| id.index), last.is_none()).await
+    }
+
+    async fn purge(&mut self, up_to: LogId) -> io::Result<()> {
+        // The mark first: segments may go only when a restart knows that they did.
+        self.log.put(MetaKey::Purged, encode(&up_to)).await?;
+        self.log.purge(up_to.index).await
+    }
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(&from) => from,
+        Bound::Excluded(&before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(&last) => last.saturating_add(1),
+        Bound::Excluded(&end) => end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (from, to)
+}

@@ -1,0 +1,51 @@
+//! Consensus: openraft's traits over our log, our checkpoint, our post office and our wire, and nothing else.
+//!
+//! * [`types`]: the types openraft is told to use: incarnations as node ids, opaque entries, one leader a term.
+//! * [`log_store`]: its log and votes in [`crate::storage::Log`].
+//! * [`state_machine`]: its state machine is a [`crate::post_office::PostOffice`] in memory with a
+//!   [`crate::storage::Checkpoint`] behind it, which is its snapshot, too.
+//! * [`network`]: its messages over [`link`]s; [`serve`] is the other end of them.
+
+pub mod link;
+mod log_store;
+mod messages;
+mod network;
+mod serve;
+mod state_machine;
+mod types;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use log_store::LogStore;
+pub use network::{Me, NetworkFactory, Reachability};
+pub use serve::{Heard, serve_raft, serve_snapshot};
+pub use state_machine::{CheckpointMeta, Listener, Office, SnapshotData, StateMachine, load};
+pub use types::*;
+
+/// openraft's configuration for the given timing.
+///
+/// # Errors
+/// The text says which relation between the timeouts does not hold.
+pub fn config(heartbeat: Duration, election_timeout: (Duration, Duration)) -> Result<Arc<openraft::Config>, String> {
+    let config = openraft::Config {
+        cluster_name: "restante".to_owned(),
+        heartbeat_interval: heartbeat.as_millis() as u64,
+        election_timeout_min: election_timeout.0.as_millis() as u64,
+        election_timeout_max: election_timeout.1.as_millis() as u64,
+        // Checkpoints are taken by bytes of log, not by entries: `server::upkeep` triggers them.
+        snapshot_policy: openraft::SnapshotPolicy::Never,
+        // A follower gets entries as long as the log has them, however many they are.
+        replication_lag_threshold: u64::MAX / 4,
+        // A server that blinked catches up from the log instead of a snapshot.
+        max_in_snapshot_log_to_keep: 512,
+        purge_batch_size: 64,
+        // One entry is a batch already, of up to 4 MiB; three of them fit a frame.
+        max_payload_entries: 3,
+        max_append_entries: Some(64),
+        enable_pre_vote: Some(true),
+        backoff: "20ms 40ms 80ms ...500ms".to_owned(),
+        ..openraft::Config::default()
+    };
+    config.validate().map(Arc::new).map_err(|e| e.to_string())
+}

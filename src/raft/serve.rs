@@ -1,0 +1,143 @@
+//! The other end of [`super::network`]: a connection from another server, past its hello.
+
+use std::io;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use futures::StreamExt;
+use openraft::raft::message::TransferLeaderRequest;
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, VoteRequest};
+use parking_lot::Mutex;
+
+use super::link::{Link, take};
+use super::messages::{self, AppendReply, SnapshotBegin};
+use super::state_machine::{Office, SnapshotData};
+use super::types::{Raft, Snapshot, TypeConfig};
+use crate::wire::{frame, peer};
+use crate::world::{Instant, World};
+
+/// Appends that may wait for the log on one connection.
+const PIPELINE: usize = 64;
+
+/// When a leader was heard of last.
+#[derive(Debug, Default)]
+pub struct Heard(Mutex<Option<Instant>>);
+
+impl Heard {
+    /// A leader's append was accepted.
+    pub fn note<W: World>(&self) {
+        *self.0.lock() = Some(W::now());
+    }
+
+    /// When that was last.
+    pub fn last(&self) -> Option<Instant> {
+        *self.0.lock()
+    }
+}
+
+/// Serves appends, heartbeats, votes and transfers until the connection ends. `has_room` says whether the disk can
+/// take entries: if not, they are refused before openraft sees them, since it takes a failed append for its end.
+///
+/// # Errors
+/// The connection's, or that the local Raft stopped.
+pub async fn serve_raft<W: World>(
+    raft: Raft<W>,
+    link: Link,
+    heard: Arc<Heard>,
+    has_room: impl Fn() -> bool + Send + 'static,
+) -> io::Result<()> {
+    let Link { mut reader, mut writer } = link;
+    let (requests, waiting) = tokio::sync::mpsc::channel::<AppendEntriesRequest<TypeConfig<W>>>(PIPELINE);
+    let waiting = futures::stream::unfold(waiting, |mut waiting| async { waiting.recv().await.map(|r| (r, waiting)) });
+    let mut replies = Box::pin(raft.stream_append(waiting));
+    let mut out = BytesMut::new();
+    loop {
+        tokio::select! {
+            biased;
+            reply = replies.next() => {
+                let Some(reply) = reply else { return Ok(()) };
+                let reply = match reply.map_err(io::Error::other)? {
+                    Ok(id) => {
+                        heard.note::<W>();
+                        AppendReply::Appended(id)
+                    }
+                    Err(StreamAppendError::Conflict(id)) => AppendReply::Conflict(id),
+                    Err(StreamAppendError::HigherVote(vote)) => AppendReply::HigherVote(vote),
+                };
+                frame::put(&mut out, peer::APPEND_REPLY, &reply, &[]);
+                writer.send(&mut out).await?;
+                if !matches!(reply, AppendReply::Appended(_)) {
+                    // The stream has ended with it; what the leader pipelined behind it is void.
+                    return Ok(());
+                }
+            }
+            frame = reader.next() => {
+                let Some(frame) = frame? else { return Ok(()) };
+                match frame.kind {
+                    peer::APPEND => {
+                        let request = messages::take_append::<W>(&frame.payload).map_err(invalid)?;
+                        if !request.entries.is_empty() && !has_room() {
+                            let text = "its disk is full".to_owned();
+                            frame::put(&mut out, peer::UNAVAILABLE, &text, &[]);
+                            return writer.send(&mut out).await;
+                        }
+                        if requests.send(request).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                    peer::VOTE => {
+                        let request: VoteRequest<TypeConfig<W>> = take(&frame.payload)?;
+                        let answer = raft.vote(request).await.map_err(io::Error::other)?;
+                        writer.put(peer::VOTE_REPLY, &answer).await?;
+                    }
+                    peer::PRE_VOTE => {
+                        let request: VoteRequest<TypeConfig<W>> = take(&frame.payload)?;
+                        let answer = raft.pre_vote(request).await.map_err(io::Error::other)?;
+                        writer.put(peer::VOTE_REPLY, &answer).await?;
+                    }
+                    peer::TRANSFER => {
+                        let request: TransferLeaderRequest<TypeConfig<W>> = take(&frame.payload)?;
+                        let answer = raft.handle_transfer_leader(request).await.map_err(io::Error::other)?;
+                        writer.put(peer::TRANSFER_REPLY, &answer).await?;
+                    }
+                    kind => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of kind {kind}"))),
+                }
+            }
+        }
+    }
+}
+
+/// Receives one snapshot and has it installed.
+///
+/// # Errors
+/// The connection's or the disk's; the leader tries again.
+pub async fn serve_snapshot<W: World>(
+    raft: Raft<W>,
+    office: Arc<Office<W>>,
+    mut link: Link,
+    heard: Arc<Heard>,
+) -> io::Result<()> {
+    let begin: SnapshotBegin = link.answer(peer::SNAPSHOT_BEGIN).await?;
+    let mut writer = office.receive().await?;
+    loop {
+        let Some(frame) = link.reader.next().await? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        heard.note::<W>();
+        match frame.kind {
+            peer::SNAPSHOT_CHUNK => {
+                let written = W::blocking(move || writer.chunk(&frame.payload).map(|()| writer)).await;
+                writer = written.map_err(io::Error::from)?;
+            }
+            peer::SNAPSHOT_END => break,
+            kind => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of kind {kind}"))),
+        }
+    }
+    let snapshot: Snapshot<W> =
+        Snapshot { meta: begin.meta, snapshot: SnapshotData::Received(Box::new(writer), PhantomData) };
+    let answer = raft.install_full_snapshot(begin.vote, snapshot).await.map_err(io::Error::other)?;
+    link.writer.put(peer::SNAPSHOT_REPLY, &answer.vote).await
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

@@ -1,0 +1,267 @@
+//! openraft's state machine: the post office in memory, a checkpoint behind it.
+//!
+//! Entries are applied in memory. From time to time what has changed since is taken as one consistent cut, cheaply and
+//! under the office's lock, and written to the checkpoint beside the traffic. The checkpoint, with the log index that
+//! it covers, **is** the snapshot: what is sent to a server that fell behind is a read transaction of it.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::types::{EntryBody, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::post_office::{Change, Effect, PostOffice};
+use crate::storage::{Checkpoint, SnapshotReader, SnapshotWriter};
+use crate::wire::frame;
+use crate::world::{Disk, Event, World};
+
+/// Who is told what applying did. Called with the office's lock held: it may lock its own state, and must not wait.
+pub trait Listener: Send + Sync + 'static {
+    /// One effect of an entry.
+    fn effect(&self, effect: Effect<'_>);
+    /// The entries that were there are applied: deliver and send what they brought.
+    fn applied(&self, office: &PostOffice, index: u64);
+    /// The state was replaced by a snapshot: the effects in between will never be told.
+    fn installed(&self, office: &PostOffice);
+}
+
+/// The applied state and where it is kept, shared by openraft's tasks and the server's.
+pub struct Office<W: World> {
+    /// The state in memory.
+    pub post_office: Mutex<PostOffice>,
+    position: Mutex<Applied>,
+    checkpoint: Mutex<Arc<Checkpoint>>,
+    disk: Arc<dyn Disk>,
+    /// One flush or installation at a time.
+    writing: tokio::sync::Mutex<()>,
+    listener: Arc<dyn Listener>,
+    body_memory_bytes: u64,
+    world: std::marker::PhantomData<W>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Applied {
+    id: Option<LogId>,
+    membership: StoredMembership,
+    /// Counts installed snapshots: changes taken before one must not be written after it.
+    generation: u64,
+}
+
+/// What a checkpoint is of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointMeta {
+    /// The last entry applied.
+    pub applied: Option<LogId>,
+    /// The membership as of then.
+    pub membership: StoredMembership,
+}
+
+impl CheckpointMeta {
+    /// Out of the checkpoint.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`].
+    pub fn decode(bytes: &[u8]) -> io::Result<Self> {
+        super::link::take(bytes)
+    }
+
+    fn encode(&self) -> Bytes {
+        let mut bytes = bytes::BytesMut::new();
+        frame::put_postcard(&mut bytes, self);
+        bytes.freeze()
+    }
+}
+
+/// A snapshot to send, or one that was received.
+pub enum SnapshotData<W: World> {
+    /// A read transaction of the checkpoint.
+    Reader(SnapshotReader),
+    /// All its chunks are on disk, and it has not taken the checkpoint's place yet.
+    Received(Box<SnapshotWriter>, std::marker::PhantomData<W>),
+}
+
+impl<W: World> Office<W> {
+    /// The state as the checkpoint has it; what the log has beyond is applied by openraft.
+    ///
+    /// # Errors
+    /// Whatever stands in the way of reading the checkpoint.
+    pub fn open(
+        checkpoint: Checkpoint,
+        post_office: PostOffice,
+        disk: Arc<dyn Disk>,
+        listener: Arc<dyn Listener>,
+        body_memory_bytes: u64,
+    ) -> io::Result<Self> {
+        let meta = match checkpoint.meta() {
+            Some(bytes) => CheckpointMeta::decode(&bytes)?,
+            None => CheckpointMeta::default(),
+        };
+        let position = Applied { id: meta.applied, membership: meta.membership, generation: 0 };
+        Ok(Self {
+            post_office: Mutex::new(post_office),
+            position: Mutex::new(position),
+            checkpoint: Mutex::new(Arc::new(checkpoint)),
+            disk,
+            writing: tokio::sync::Mutex::new(()),
+            listener,
+            body_memory_bytes,
+            world: std::marker::PhantomData,
+        })
+    }
+
+    /// The checkpoint in force.
+    pub fn checkpoint(&self) -> Arc<Checkpoint> {
+        self.checkpoint.lock().clone()
+    }
+
+    /// The last applied entry and the membership as of then.
+    pub fn applied(&self) -> (Option<LogId>, StoredMembership) {
+        let position = self.position.lock();
+        (position.id, position.membership.clone())
+    }
+
+    /// A place on disk for a snapshot that is about to be received.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn receive(&self) -> io::Result<SnapshotWriter> {
+        let disk = self.disk.clone();
+        W::blocking(move || SnapshotWriter::create(disk)).await.map_err(io::Error::from)
+    }
+
+    fn snapshot_of(checkpoint: &Checkpoint) -> io::Result<Option<Snapshot<W>>> {
+        let reader = checkpoint.snapshot()?;
+        let Some(meta) = reader.meta() else { return Ok(None) };
+        let meta = CheckpointMeta::decode(&meta)?;
+        let meta = SnapshotMeta { last_log_id: meta.applied, last_membership: meta.membership };
+        Ok(Some(Snapshot { meta, snapshot: SnapshotData::Reader(reader) }))
+    }
+}
+
+/// openraft's handle on an [`Office`]; clones share it.
+pub struct StateMachine<W: World>(pub Arc<Office<W>>);
+
+impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
+    type SnapshotData = SnapshotData<W>;
+    type SnapshotBuilder = Builder<W>;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok(self.0.applied())
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig<W>>>> + Unpin + OptionalSend,
+    {
+        let office = &*self.0;
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            let id = entry.log_id;
+            {
+                let mut post_office = office.post_office.lock();
+                match entry.payload {
+                    EntryPayload::Blank => {}
+                    EntryPayload::Normal(EntryBody(body)) => post_office
+                        .apply_entry(id.index, &body, &mut |effect| office.listener.effect(effect))
+                        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {e}", id.index)))?,
+                    EntryPayload::Membership(membership) => {
+                        office.position.lock().membership = StoredMembership::new(Some(id), membership);
+                    }
+                }
+                office.position.lock().id = Some(id);
+                office.listener.applied(&post_office, id.index);
+            }
+            W::observe(|| Event { kind: "apply", who: None, detail: format!("index={} term={}", id.index, id.leader_id) });
+            if let Some(responder) = responder {
+                responder.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder<W> {
+        let mut post_office = self.0.post_office.lock();
+        let position = self.0.position.lock().clone();
+        Builder { office: self.0.clone(), changes: post_office.take_changes(), position }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData<W>) -> io::Result<()> {
+        let SnapshotData::Received(writer, _) = snapshot else {
+            // openraft installs the current snapshot at a start if it is ahead of what is applied. Ours is never:
+            // the state machine starts out from it.
+            return Ok(());
+        };
+        let office = self.0.clone();
+        let _writing = office.writing.lock().await;
+        let meta = CheckpointMeta { applied: meta.last_log_id, membership: meta.last_membership.clone() };
+        let encoded = meta.encode();
+        let (checkpoint, post_office) = W::blocking(move || {
+            let checkpoint = writer.finish(encoded)?;
+            let post_office = load(&checkpoint)?;
+            io::Result::Ok((checkpoint, post_office))
+        })
+        .await?;
+        let mut current = office.post_office.lock();
+        let mut position = office.position.lock();
+        *current = post_office;
+        *office.checkpoint.lock() = Arc::new(checkpoint);
+        *position = Applied { id: meta.applied, membership: meta.membership, generation: position.generation + 1 };
+        drop(position);
+        office.listener.installed(&current);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot<W>>> {
+        Office::snapshot_of(&self.0.checkpoint())
+    }
+}
+
+/// Reads a post office out of a checkpoint. Blocks.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] for damage, and the disk's.
+pub fn load(checkpoint: &Checkpoint) -> io::Result<PostOffice> {
+    let mut records = Vec::new();
+    checkpoint.scan(&mut |key, value| records.push((key, value)))?;
+    PostOffice::load(records.into_iter()).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// Writes one cut of the state to the checkpoint.
+pub struct Builder<W: World> {
+    office: Arc<Office<W>>,
+    changes: Vec<Change>,
+    position: Applied,
+}
+
+impl<W: World> RaftSnapshotBuilder<TypeConfig<W>> for Builder<W> {
+    type SnapshotData = SnapshotData<W>;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot<W>> {
+        let _writing = self.office.writing.lock().await;
+        let checkpoint = self.office.checkpoint();
+        // A snapshot that was installed since the cut was taken is ahead of it and has replaced what it changes.
+        if self.office.position.lock().generation == self.position.generation {
+            let meta = CheckpointMeta { applied: self.position.id, membership: self.position.membership.clone() };
+            let (changes, encoded, target) = (std::mem::take(&mut self.changes), meta.encode(), checkpoint.clone());
+            let flushed = W::blocking(move || target.flush(changes, encoded)).await;
+            let mut post_office = self.office.post_office.lock();
+            match flushed {
+                Ok(()) => {
+                    post_office.changes_durable();
+                    post_office.release_contents(self.office.body_memory_bytes);
+                }
+                Err(error) => {
+                    post_office.changes_lost();
+                    return Err(error.into());
+                }
+            }
+        }
+        Office::snapshot_of(&checkpoint)?
+            .ok_or_else(|| io::Error::other("a checkpoint that was just written has no position"))
+    }
+}

@@ -1,0 +1,283 @@
+//! Founding and joining: how a server without an incarnation gets one.
+//!
+//! A cluster is founded only when **every** listed server says that its disk never belonged to one. The server whose
+//! name comes first writes the founding record (all names, incarnations and disks) to its own disk; the others adopt
+//! it when they ask and find their own disk in it, from the founder or from anybody who adopted it before. A disk
+//! that is in no founding record asks to join: the log allocates an incarnation for it, the leader takes it in as a
+//! learner and lets it replace the name's old incarnation when it has caught up ([`super::membership`]).
+//!
+//! A server that set damaged files aside is not empty: it founds nothing, and nothing is founded without it.
+
+use std::io;
+use std::time::Duration;
+
+use super::{Phase, Server, ServerError};
+use crate::raft::link::{Link, LinkError};
+use crate::storage::{DataDirectory, Identity};
+use crate::wire::peer::{self, Bootstrap, BootstrapReply, FoundingMember, Hello, Purpose};
+use crate::wire::{self, ClusterId, Name, Nonce, ServerAddress};
+use crate::world::World;
+
+/// How often the others are asked.
+const ROUND: Duration = Duration::from_millis(100);
+/// How long one of them may take.
+const PATIENCE: Duration = Duration::from_millis(1000);
+/// How long a join may take: it goes through the log.
+const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a server without an incarnation says of itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Standing {
+    /// Its disk.
+    pub disk: Nonce,
+    /// It set something aside.
+    pub set_aside: bool,
+    /// What keeps it from going on, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// Asks around until there is an identity, and makes it durable.
+pub(super) async fn find_identity<W: World>(
+    server: &Server<W>,
+    directory: &mut DataDirectory,
+) -> Result<Identity, ServerError> {
+    let disk = directory.disk_id();
+    let set_aside = directory.has_set_aside();
+    let name = &server.settings.name;
+    let servers = server.settings.servers();
+    let mut told: Vec<String> = Vec::new();
+    *server.phase.lock() = Phase::Bootstrapping(Standing { disk, set_aside, problems: Vec::new() });
+    loop {
+        let others = servers.iter().filter(|s| s.name != *name);
+        let probe = Bootstrap::Probe { disk, servers: servers.clone() };
+        let probes = others.map(|other| async { (other, ask(server, other, &probe, PATIENCE).await) });
+        let answers = futures::future::join_all(probes).await;
+        let mut problems = Vec::new();
+        let found = decide(name, disk, set_aside, &servers, &answers, &mut problems);
+        let identity = match found {
+            Decision::Adopt(identity) => Some(identity),
+            Decision::Found(founders) => {
+                let cluster = ClusterId(rand::RngExt::random(&mut W::rng()));
+                let incarnation = founders.iter().find(|f| f.server.name == *name).map_or(0, |f| f.incarnation);
+                tracing::info!(%cluster, "every listed server is empty: founding a cluster");
+                Some(Identity { cluster, name: name.clone(), incarnation, founding: founders })
+            }
+            Decision::Join(member) => {
+                let join = Bootstrap::Join { disk, address: server.settings.address().to_owned() };
+                match ask(server, &member, &join, JOIN_PATIENCE).await {
+                    Ok(BootstrapReply::Joined { cluster, incarnation }) => {
+                        tracing::info!(%cluster, incarnation, "joining a cluster with a new disk");
+                        Some(Identity { cluster, name: name.clone(), incarnation, founding: Vec::new() })
+                    }
+                    Ok(BootstrapReply::Refused(why)) => {
+                        problems.push(format!("{} does not take this server in: {why}", member.name));
+                        None
+                    }
+                    Ok(other) => {
+                        problems.push(format!("{} answered a join with {other:?}", member.name));
+                        None
+                    }
+                    Err(error) => {
+                        problems.push(format!("joining through {} failed: {error}", member.name));
+                        None
+                    }
+                }
+            }
+            Decision::Wait => None,
+        };
+        if let Some(identity) = identity {
+            // The log first: where there is an identity there has to be a log, so that a lost one is told from a
+            // new one.
+            super::node::create_log::<W>(server).await?;
+            directory.set_identity::<W>(identity.clone()).await?;
+            return Ok(identity);
+        }
+        if problems != told {
+            for problem in &problems {
+                tracing::warn!("waiting to found or join a cluster: {problem}");
+            }
+            told.clone_from(&problems);
+        }
+        *server.phase.lock() = Phase::Bootstrapping(Standing { disk, set_aside, problems });
+        W::sleep(ROUND).await;
+    }
+}
+
+/// What the answers of one round come to.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// Somebody has a founding record with this disk in it.
+    Adopt(Identity),
+    /// Every server is empty, and this one founds.
+    Found(Vec<FoundingMember>),
+    /// There is a cluster that does not know this disk: ask this member.
+    Join(ServerAddress),
+    /// Ask again.
+    Wait,
+}
+
+fn decide(
+    name: &Name,
+    disk: Nonce,
+    set_aside: bool,
+    servers: &[ServerAddress],
+    answers: &[(&ServerAddress, io::Result<BootstrapReply>)],
+    problems: &mut Vec<String>,
+) -> Decision {
+    let mut empty = vec![(name.clone(), disk)];
+    let mut join = None;
+    for (other, answer) in answers {
+        match answer {
+            Ok(BootstrapReply::Member { cluster, founders }) => {
+                if let Some(me) = founders.iter().find(|f| f.server.name == *name && f.disk == disk) {
+                    return Decision::Adopt(Identity {
+                        cluster: *cluster,
+                        name: name.clone(),
+                        incarnation: me.incarnation,
+                        founding: founders.clone(),
+                    });
+                }
+                join.get_or_insert_with(|| (*other).clone());
+            }
+            Ok(BootstrapReply::Empty { disk, servers: theirs }) => {
+                if theirs == servers {
+                    empty.push((other.name.clone(), *disk));
+                } else {
+                    problems.push(format!(
+                        "{} was told of other servers ({}): give all the same --cluster",
+                        other.name,
+                        theirs.iter().map(|s| format!("{}={}", s.name, s.address)).collect::<Vec<_>>().join(",")
+                    ));
+                }
+            }
+            Ok(BootstrapReply::SetAside) => problems.push(format!(
+                "{} set damaged data aside, so there was a cluster: it takes a majority of its members to go on",
+                other.name
+            )),
+            Ok(BootstrapReply::Refused(why)) => problems.push(format!("{}: {why}", other.name)),
+            Ok(BootstrapReply::Joined { .. }) => problems.push(format!("{} answered out of turn", other.name)),
+            Err(error) => problems.push(format!("{} at {} cannot be asked: {error}", other.name, other.address)),
+        }
+    }
+    if let Some(member) = join {
+        return Decision::Join(member);
+    }
+    if set_aside {
+        problems.push("this server set damaged data aside: it can join a cluster, but not found one".to_owned());
+        return Decision::Wait;
+    }
+    if empty.len() == servers.len() && servers.first().is_some_and(|first| first.name == *name) {
+        let disk_of = |name: &Name| empty.iter().find(|(n, _)| n == name).map_or(0, |(_, disk)| *disk);
+        let founders = servers.iter().zip(1..).map(|(server, incarnation)| FoundingMember {
+            server: server.clone(),
+            incarnation,
+            disk: disk_of(&server.name),
+        });
+        return Decision::Found(founders.collect());
+    }
+    Decision::Wait
+}
+
+async fn ask<W: World>(
+    server: &Server<W>,
+    other: &ServerAddress,
+    question: &Bootstrap,
+    patience: Duration,
+) -> io::Result<BootstrapReply> {
+    let hello = Hello {
+        version: wire::PEER_VERSION,
+        purpose: Purpose::Bootstrap,
+        cluster: None,
+        name: server.settings.name.clone(),
+        from: None,
+        to: None,
+    };
+    let asking = async {
+        let mut link = Link::open(&*server.host.network, &other.name, &other.address, &hello).await?;
+        Ok::<_, LinkError>(link.ask(peer::BOOTSTRAP, question, peer::BOOTSTRAP_REPLY).await?)
+    };
+    match W::timeout(patience, asking).await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(LinkError::Io(error))) => Err(error),
+        Ok(Err(other)) => Err(io::Error::other(other)),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer")),
+    }
+}
+
+/// Answers another server's question.
+pub(super) async fn answer<W: World>(server: &Server<W>, asker: &Name, question: Bootstrap) -> BootstrapReply {
+    let phase = server.phase.lock().clone();
+    match (phase, question) {
+        (Phase::Starting, _) => BootstrapReply::Refused("it is still starting".to_owned()),
+        (Phase::Bootstrapping(Standing { set_aside: true, .. }), Bootstrap::Probe { .. }) => BootstrapReply::SetAside,
+        (Phase::Bootstrapping(standing), Bootstrap::Probe { .. }) => {
+            BootstrapReply::Empty { disk: standing.disk, servers: server.settings.servers() }
+        }
+        (Phase::Bootstrapping(_), Bootstrap::Join { .. }) => {
+            BootstrapReply::Refused("it belongs to no cluster yet".to_owned())
+        }
+        (Phase::Running(node), Bootstrap::Probe { .. }) => {
+            BootstrapReply::Member { cluster: node.me.cluster, founders: node.founding.clone() }
+        }
+        (Phase::Running(node), Bootstrap::Join { disk, address }) => node.enroll(asker, disk, &address).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers() -> Vec<ServerAddress> {
+        ["a", "b", "c"]
+            .iter()
+            .map(|n| ServerAddress { name: Name::new(n).unwrap(), address: format!("{n}:1") })
+            .collect()
+    }
+
+    fn empty(disk: Nonce) -> io::Result<BootstrapReply> {
+        Ok(BootstrapReply::Empty { disk, servers: servers() })
+    }
+
+    fn decision(name: &str, set_aside: bool, answers: Vec<io::Result<BootstrapReply>>) -> (Decision, Vec<String>) {
+        let (servers, name) = (servers(), Name::new(name).unwrap());
+        let others: Vec<_> = servers.iter().filter(|s| s.name != name).collect();
+        let answers: Vec<_> = others.into_iter().zip(answers).collect();
+        let mut problems = Vec::new();
+        let decision = decide(&name, 7, set_aside, &servers, &answers, &mut problems);
+        (decision, problems)
+    }
+
+    #[test]
+    fn founds_only_when_every_server_is_empty_and_only_the_first() {
+        let (found, _) = decision("a", false, vec![empty(8), empty(9)]);
+        let Decision::Found(founders) = found else { panic!("{found:?}") };
+        assert_eq!(founders.iter().map(|f| (f.incarnation, f.disk)).collect::<Vec<_>>(), [(1, 7), (2, 8), (3, 9)]);
+        assert_eq!(decision("b", false, vec![empty(8), empty(9)]).0, Decision::Wait);
+        let silent = || Err(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert_eq!(decision("a", false, vec![empty(8), silent()]).0, Decision::Wait);
+        assert_eq!(decision("a", false, vec![empty(8), Ok(BootstrapReply::SetAside)]).0, Decision::Wait);
+        assert_eq!(decision("a", true, vec![empty(8), empty(9)]).0, Decision::Wait);
+    }
+
+    #[test]
+    fn refuses_to_found_with_servers_that_were_told_otherwise() {
+        let other = Ok(BootstrapReply::Empty { disk: 9, servers: servers()[..2].to_vec() });
+        let (found, problems) = decision("a", false, vec![empty(8), other]);
+        assert_eq!(found, Decision::Wait);
+        assert!(problems[0].contains("--cluster"), "{problems:?}");
+    }
+
+    #[test]
+    fn adopts_a_record_with_its_own_disk_and_joins_otherwise() {
+        let record = |disk| {
+            let server = servers()[0].clone();
+            Ok(BootstrapReply::Member {
+                cluster: ClusterId(1),
+                founders: vec![FoundingMember { server, incarnation: 1, disk }],
+            })
+        };
+        assert!(matches!(decision("a", false, vec![empty(8), record(7)]).0, Decision::Adopt(i) if i.incarnation == 1));
+        assert!(matches!(decision("a", false, vec![empty(8), record(6)]).0, Decision::Join(s) if &*s.name == "c"));
+        assert!(matches!(decision("a", true, vec![record(6), empty(9)]).0, Decision::Join(s) if &*s.name == "b"));
+    }
+}

@@ -1,0 +1,582 @@
+//! The books of a home server: which session waits for what, and which commands are on their way.
+//!
+//! Commands of all sessions gather in one open batch. It is sealed when it is full, or when few enough sealed ones are
+//! on their way (batching by waiting for nothing); sealed batches stay here until they are seen applied. What applying
+//! brought is routed to sessions: sends by stream, other commands by nonce, deliveries by registration.
+//!
+//! One lock holds it all; it is never held across an await. Where the post office's lock is needed too, that one is
+//! taken first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::{Mutex, MutexGuard};
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, oneshot};
+
+use crate::limits;
+use crate::post_office::{Answer, BatchVerdict, Effect};
+use crate::wire::batch::{Batch, BatchHeader};
+use crate::wire::client::{REPLY_KIND, Reply, SendFailure};
+use crate::wire::command::Command;
+use crate::wire::{Epoch, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, StreamId, frame};
+
+/// Sealed batches that may be on their way before the open one waits for company.
+const ON_THE_WAY: usize = 4;
+/// Bytes that may wait for one session's socket before its deliveries stop.
+pub(super) const OUTBOX_HIGH: usize = 1 << 20;
+/// Bytes that may wait for one session's socket before its commands are no longer read.
+pub(super) const OUTBOX_STOP: usize = 4 << 20;
+/// Receipts that one frame tells.
+const RECEIPTS_PER_FRAME: usize = 1024;
+
+/// The nonce of commands whose answer nobody waits for.
+const NOBODY: Nonce = 0;
+
+/// Names a client's connection.
+pub(super) type SessionId = u64;
+
+/// See the module.
+pub(super) struct Hub {
+    state: Mutex<Books>,
+    /// There is something to forward.
+    pub forward: Notify,
+    /// Sealed batches were applied: there is room.
+    pub room: Notify,
+    pending_bytes_max: usize,
+}
+
+/// What the lock holds.
+pub(super) struct Books {
+    /// Which run of which server this is.
+    pub origin: Origin,
+    sequence: u64,
+    open: BytesMut,
+    open_commands: u32,
+    sealed: VecDeque<Batch>,
+    sealed_bytes: usize,
+    /// Sequence of the next batch to forward.
+    cursor: u64,
+    next_session: SessionId,
+    sessions: BTreeMap<SessionId, Session>,
+    streams: FxHashMap<StreamId, SessionId>,
+    nonces: FxHashMap<Nonce, Waiter>,
+    /// Readers attached here.
+    pub readers: BTreeMap<RegistrationId, Reader>,
+    /// Readers that may have something to be delivered.
+    pub ready: Vec<RegistrationId>,
+    barriers: Vec<(u64, oneshot::Sender<()>)>,
+    /// Sessions to be woken at the end of what is being done.
+    touched: Vec<SessionId>,
+    /// Why clients are sent elsewhere, if they are.
+    pub closed_for: Option<Refusal>,
+}
+
+/// One client's connection.
+pub(super) struct Session {
+    /// What is to be sent.
+    pub out: BytesMut,
+    receipts: Option<Receipts>,
+    wake: Arc<Notify>,
+    streams: Vec<StreamId>,
+    registrations: Vec<RegistrationId>,
+    /// Readers that wait for `out` to drain.
+    starved: Vec<RegistrationId>,
+    /// The connection ends when `out` is sent.
+    pub ending: bool,
+}
+
+struct Receipts {
+    stream: StreamId,
+    first: Number,
+    outcomes: Vec<SendOutcome>,
+}
+
+/// A reader attached through one of this server's sessions.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub session: SessionId,
+    pub epoch: Epoch,
+    /// The next position to deliver.
+    pub next: Position,
+    /// Contents are being read from disk for it.
+    pub fetching: bool,
+}
+
+enum Waiter {
+    Session(SessionId),
+    Server(oneshot::Sender<Answer>),
+}
+
+/// What waits for a session, for its writer.
+pub(super) struct Outgoing {
+    pub bytes: BytesMut,
+    pub ending: bool,
+}
+
+impl Hub {
+    pub fn new(origin: Origin, pending_bytes_max: usize) -> Self {
+        let state = Books {
+            origin,
+            sequence: 0,
+            open: BytesMut::new(),
+            open_commands: 0,
+            sealed: VecDeque::new(),
+            sealed_bytes: 0,
+            cursor: 1,
+            next_session: 1,
+            sessions: BTreeMap::new(),
+            streams: FxHashMap::default(),
+            nonces: FxHashMap::default(),
+            readers: BTreeMap::new(),
+            ready: Vec::new(),
+            barriers: Vec::new(),
+            touched: Vec::new(),
+            closed_for: None,
+        };
+        Self { state: Mutex::new(state), forward: Notify::new(), room: Notify::new(), pending_bytes_max }
+    }
+
+    /// The books.
+    pub fn lock(&self) -> MutexGuard<'_, Books> {
+        self.state.lock()
+    }
+
+    /// A new session, unless clients are sent elsewhere.
+    pub fn open_session(&self) -> Result<(SessionId, Arc<Notify>), Refusal> {
+        let mut books = self.lock();
+        if let Some(reason) = &books.closed_for {
+            return Err(reason.clone());
+        }
+        let id = books.next_session;
+        books.next_session += 1;
+        let wake = Arc::new(Notify::new());
+        let session = Session {
+            out: BytesMut::new(),
+            receipts: None,
+            wake: wake.clone(),
+            streams: Vec::new(),
+            registrations: Vec::new(),
+            starved: Vec::new(),
+            ending: false,
+        };
+        books.sessions.insert(id, session);
+        Ok((id, wake))
+    }
+
+    /// Forgets a session. Readers that were attached through it are detached: nobody knows what they received.
+    pub fn close_session(&self, id: SessionId) {
+        let mut books = self.lock();
+        let Some(session) = books.sessions.remove(&id) else { return };
+        for stream in session.streams {
+            if books.streams.get(&stream) == Some(&id) {
+                books.streams.remove(&stream);
+            }
+        }
+        for registration in session.registrations {
+            if let Some(reader) = books.readers.get(&registration)
+                && reader.session == id
+            {
+                let epoch = reader.epoch;
+                books.readers.remove(&registration);
+                books.push_command(&Command::Detach { nonce: NOBODY, registration, epoch, delivered: None });
+            }
+        }
+        drop(books);
+        self.forward.notify_one();
+    }
+
+    /// Whether commands may be taken from `session`: the pending ones are bounded, and so is what it does not read.
+    pub fn has_room(&self, session: SessionId) -> bool {
+        let books = self.lock();
+        books.open.len() + books.sealed_bytes < self.pending_bytes_max
+            && books.sessions.get(&session).is_none_or(|s| s.out.len() < OUTBOX_STOP)
+    }
+
+    /// Proposes a command of the server's own and waits for its answer.
+    pub fn ask(&self, nonce: Nonce, command: &Command<'_>) -> oneshot::Receiver<Answer> {
+        let (answer, receiver) = oneshot::channel();
+        let mut books = self.lock();
+        books.nonces.insert(nonce, Waiter::Server(answer));
+        books.push_command(command);
+        drop(books);
+        self.forward.notify_one();
+        receiver
+    }
+
+    /// Proposes a command of the server's own that has no answer.
+    pub fn tell(&self, command: &Command<'_>) {
+        self.lock().push_command(command);
+        self.forward.notify_one();
+    }
+
+    /// Resolves when everything that was accepted by anybody before now is applied here: a read after it is
+    /// linearizable. It puts a batch through the log, which is the simplest proof of being up to date.
+    pub fn barrier(&self) -> oneshot::Receiver<()> {
+        let (done, receiver) = oneshot::channel();
+        let mut books = self.lock();
+        books.push_command(&Command::Tick);
+        let sequence = books.sequence + 1;
+        books.barriers.push((sequence, done));
+        drop(books);
+        self.forward.notify_one();
+        receiver
+    }
+
+    /// Takes the next batch to forward, if there is one. It stays in the books until it is applied.
+    pub fn next_batch(&self) -> Option<Batch> {
+        let mut books = self.lock();
+        let books = &mut *books;
+        let first = books.sealed.front().map_or(books.sequence + 1, |b| b.header.sequence);
+        let on_the_way = books.cursor.saturating_sub(first) as usize;
+        if on_the_way == books.sealed.len() && on_the_way < ON_THE_WAY {
+            books.seal();
+        }
+        let batch = books.sealed.get(on_the_way)?.clone();
+        books.cursor += 1;
+        Some(batch)
+    }
+
+    /// Forwards everything again that is not yet applied: what was under way may be lost.
+    pub fn rewind(&self) {
+        let mut books = self.lock();
+        books.cursor = books.sealed.front().map_or(books.sequence + 1, |b| b.header.sequence);
+        drop(books);
+        self.forward.notify_one();
+    }
+
+    /// Sequence of the oldest batch that was forwarded and is not applied.
+    pub fn oldest_forwarded(&self) -> Option<u64> {
+        let books = self.lock();
+        books.sealed.front().map(|b| b.header.sequence).filter(|s| *s < books.cursor)
+    }
+
+    /// One effect of an entry; see [`crate::raft::Listener`].
+    pub fn effect(&self, effect: &Effect<'_>) {
+        self.lock().effect(effect);
+    }
+
+    /// Ends all sessions: their clients are to go on elsewhere, because of `reason`.
+    pub fn move_sessions(&self, reason: &Refusal) {
+        let mut books = self.lock();
+        books.move_sessions(reason);
+        books.wake();
+    }
+
+    /// Sends clients elsewhere from now on, or serves them again.
+    pub fn close_for(&self, reason: Option<Refusal>) {
+        let mut books = self.lock();
+        if let Some(reason) = &reason {
+            books.move_sessions(reason);
+            books.wake();
+        }
+        books.closed_for = reason;
+    }
+
+    /// Sessions that are open.
+    pub fn sessions(&self) -> usize {
+        self.lock().sessions.len()
+    }
+
+    /// Takes what is to be sent to a client.
+    pub fn outgoing(&self, id: SessionId, buffer: BytesMut) -> Outgoing {
+        let mut books = self.lock();
+        let Some(session) = books.sessions.get_mut(&id) else { return Outgoing { bytes: buffer, ending: true } };
+        session.flush_receipts();
+        let bytes = std::mem::replace(&mut session.out, buffer);
+        let ending = session.ending;
+        let starved = std::mem::take(&mut session.starved);
+        books.ready.extend(starved);
+        Outgoing { bytes, ending }
+    }
+}
+
+impl Books {
+    /// Appends a command's frame (length, kind, payload) as it came.
+    pub fn push_frame(&mut self, payload: &[u8]) {
+        use bytes::BufMut;
+        let bytes = frame::HEADER_BYTES + payload.len();
+        if self.open_commands > 0
+            && (self.open.len() + bytes > limits::BATCH_BYTES_MAX
+                || self.open_commands as usize >= limits::BATCH_COMMANDS_MAX)
+        {
+            self.seal();
+        }
+        self.open.reserve(bytes);
+        self.open.put_u32_le((payload.len() + 1) as u32);
+        self.open.put_u8(crate::wire::command::KIND);
+        self.open.put_slice(payload);
+        self.open_commands += 1;
+    }
+
+    fn push_command(&mut self, command: &Command<'_>) {
+        let mut payload = BytesMut::new();
+        frame::put_postcard(&mut payload, command);
+        self.push_frame(&payload);
+    }
+
+    fn seal(&mut self) {
+        if self.open_commands == 0 {
+            return;
+        }
+        self.sequence += 1;
+        let frames: Bytes = self.open.split().freeze();
+        let header = BatchHeader {
+            origin: self.origin,
+            sequence: self.sequence,
+            bytes: frames.len() as u32,
+            commands: std::mem::take(&mut self.open_commands),
+        };
+        self.sealed_bytes += frames.len();
+        self.sealed.push_back(Batch { header, frames });
+    }
+
+    /// Bytes of commands that are not yet applied.
+    pub fn pending_bytes(&self) -> usize {
+        self.open.len() + self.sealed_bytes
+    }
+
+    /// The session that a stream's receipts go to is the one that sent on it last.
+    pub fn route_stream(&mut self, stream: StreamId, id: SessionId) {
+        if self.streams.insert(stream, id) != Some(id)
+            && let Some(session) = self.sessions.get_mut(&id)
+        {
+            session.streams.push(stream);
+        }
+    }
+
+    /// The session that asked.
+    pub fn route_nonce(&mut self, nonce: Nonce, id: SessionId) {
+        self.nonces.insert(nonce, Waiter::Session(id));
+    }
+
+    /// A session's state, if it is still there.
+    pub fn session(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.sessions.get_mut(&id)
+    }
+
+    /// A reply to a session.
+    pub fn reply(&mut self, id: SessionId, reply: &Reply) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.put(reply, &[]);
+            self.touch(id);
+        }
+    }
+
+    /// Notes that a session has something to send.
+    pub fn touch(&mut self, id: SessionId) {
+        if self.touched.last() != Some(&id) {
+            self.touched.push(id);
+        }
+    }
+
+    /// Wakes the writers of the sessions that have something to send.
+    pub fn wake(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for id in touched.drain(..) {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.flush_receipts();
+                session.wake.notify_one();
+            }
+        }
+        self.touched = touched;
+    }
+
+    fn effect(&mut self, effect: &Effect<'_>) {
+        match effect {
+            Effect::Batch { origin, sequence, verdict } => {
+                if *origin == self.origin {
+                    self.batch_applied(*sequence, verdict);
+                }
+            }
+            Effect::Sent { stream, number, result, .. } => {
+                if let Some(&id) = self.streams.get(stream) {
+                    self.sent(id, *stream, *number, result);
+                }
+            }
+            Effect::Answered { nonce, answer, .. } => self.answered(*nonce, answer),
+            Effect::Arrived { registration, .. } => {
+                if self.readers.contains_key(registration) {
+                    self.ready.push(*registration);
+                }
+            }
+            Effect::Acknowledged { registration, epoch, up_to } => {
+                if let Some(reader) = self.readers.get(registration)
+                    && reader.epoch == *epoch
+                {
+                    let id = reader.session;
+                    self.ready.push(*registration);
+                    let (registration, epoch, up_to) = (*registration, *epoch, *up_to);
+                    self.reply(id, &Reply::Acknowledged { registration, epoch, up_to });
+                }
+            }
+            Effect::Fenced { registration, epoch, by } => {
+                if let Some(reader) = self.readers.get(registration)
+                    && reader.epoch == *epoch
+                {
+                    let id = reader.session;
+                    self.readers.remove(registration);
+                    self.reply(id, &Reply::Fenced { registration: *registration, epoch: *epoch, by: *by });
+                }
+            }
+            Effect::StreamClosed { stream } => {
+                if let Some(id) = self.streams.remove(stream)
+                    && let Some(session) = self.sessions.get_mut(&id)
+                {
+                    session.streams.retain(|s| s != stream);
+                }
+            }
+        }
+    }
+
+    fn batch_applied(&mut self, sequence: u64, verdict: &BatchVerdict) {
+        match verdict {
+            BatchVerdict::Applied => {
+                while let Some(batch) = self.sealed.front()
+                    && batch.header.sequence <= sequence
+                {
+                    self.sealed_bytes -= batch.frames.len();
+                    self.sealed.pop_front();
+                }
+                self.cursor = self.cursor.max(sequence + 1);
+                for (at, done) in std::mem::take(&mut self.barriers) {
+                    if at <= sequence {
+                        // Whoever asked may have given up.
+                        let _ = done.send(());
+                    } else {
+                        self.barriers.push((at, done));
+                    }
+                }
+            }
+            BatchVerdict::Repeat => {}
+            BatchVerdict::Gap { expected } => {
+                let first = self.sealed.front().map_or(self.sequence + 1, |b| b.header.sequence);
+                assert!(*expected >= first, "batch {expected} is expected, which was dropped as applied ({first} is the oldest)");
+                self.cursor = self.cursor.min(*expected);
+            }
+        }
+    }
+
+    fn sent(&mut self, id: SessionId, stream: StreamId, number: Number, result: &Result<SendOutcome, SendFailure>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match result {
+            Ok(outcome) => {
+                let follows = session.receipts.as_ref().is_some_and(|r| {
+                    r.stream == stream
+                        && r.first.0 + r.outcomes.len() as u64 == number.0
+                        && r.outcomes.len() < RECEIPTS_PER_FRAME
+                });
+                if !follows {
+                    session.flush_receipts();
+                }
+                let receipts =
+                    session.receipts.get_or_insert_with(|| Receipts { stream, first: number, outcomes: Vec::new() });
+                receipts.outcomes.push(*outcome);
+            }
+            Err(failure) => {
+                let reason = failure.clone();
+                session.put(&Reply::SendFailed { stream, number, reason }, &[]);
+            }
+        }
+        self.touch(id);
+    }
+
+    fn answered(&mut self, nonce: Nonce, answer: &Answer) {
+        let id = match self.nonces.remove(&nonce) {
+            None => return,
+            Some(Waiter::Server(waiter)) => {
+                // Whoever asked may have given up.
+                let _ = waiter.send(answer.clone());
+                return;
+            }
+            Some(Waiter::Session(id)) => id,
+        };
+        if !self.sessions.contains_key(&id) {
+            if let Answer::Attached { registration, epoch, .. } = answer {
+                // The client went away while its attachment was on its way: nobody reads there.
+                let (registration, epoch) = (*registration, *epoch);
+                self.push_command(&Command::Detach { nonce: NOBODY, registration, epoch, delivered: None });
+            }
+            return;
+        }
+        let reply = match answer {
+            Answer::Registered { registration } => Reply::Registered { nonce, registration: *registration },
+            Answer::Deregistered => Reply::Deregistered { nonce },
+            Answer::StreamOpened { stream, registration } => {
+                self.route_stream(*stream, id);
+                Reply::StreamOpened { nonce, stream: *stream, registration: *registration }
+            }
+            Answer::StreamClosed => Reply::StreamClosed { nonce },
+            Answer::Attached { registration, epoch, acknowledged } => {
+                let next = Position(acknowledged.0 + 1);
+                self.readers.insert(*registration, Reader { session: id, epoch: *epoch, next, fetching: false });
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.registrations.push(*registration);
+                }
+                self.ready.push(*registration);
+                Reply::Attached { nonce, registration: *registration, epoch: *epoch, acknowledged: *acknowledged }
+            }
+            Answer::Detached { registration, epoch } => {
+                if self.readers.get(registration).is_some_and(|r| r.epoch == *epoch) {
+                    self.readers.remove(registration);
+                }
+                Reply::Detached { nonce }
+            }
+            Answer::Enrolled { .. } => return,
+            Answer::Refused(refusal) => Reply::Refused { nonce: Some(nonce), refusal: refusal.clone() },
+        };
+        self.reply(id, &reply);
+    }
+
+    fn move_sessions(&mut self, reason: &Refusal) {
+        let ids: Vec<_> = self.sessions.keys().copied().collect();
+        for id in ids {
+            self.reply(id, &Reply::Move { reason: reason.clone() });
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.ending = true;
+            }
+        }
+    }
+
+    /// The state was replaced by a snapshot: what was applied in between is not told any more. Batches up to
+    /// `applied` are in it; clients ask again, and get the first answers again.
+    pub fn installed(&mut self, applied: u64) {
+        while let Some(batch) = self.sealed.front()
+            && batch.header.sequence <= applied
+        {
+            self.sealed_bytes -= batch.frames.len();
+            self.sealed.pop_front();
+        }
+        self.cursor = self.cursor.max(applied + 1);
+        self.nonces.clear();
+        self.barriers.clear();
+        self.readers.clear();
+        self.ready.clear();
+        self.move_sessions(&Refusal::NoLeader);
+        self.wake();
+    }
+}
+
+impl Session {
+    /// Appends a reply, and a body behind its header.
+    pub fn put(&mut self, reply: &Reply, body: &[u8]) {
+        self.flush_receipts();
+        frame::put(&mut self.out, REPLY_KIND, reply, body);
+    }
+
+    fn flush_receipts(&mut self) {
+        if let Some(Receipts { stream, first, outcomes }) = self.receipts.take() {
+            frame::put(&mut self.out, REPLY_KIND, &Reply::Receipts { stream, first, outcomes }, &[]);
+        }
+    }
+
+    /// Remembers a reader whose deliveries wait until what is there was sent.
+    pub fn starve(&mut self, registration: RegistrationId) {
+        if !self.starved.contains(&registration) {
+            self.starved.push(registration);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! One server: its port, its clients, its part in the cluster.
+//!
+//! Reading order: [`run`] here; [`bootstrap`] (founding, joining); [`node`] (what runs once there is an incarnation);
+//! [`listener`] and [`session`] (connections); [`hub`] (the books of a home server: who waits for what);
+//! [`delivery`]; [`forward`] and [`proposer`] (commands on their way into the log); [`membership`]; [`upkeep`];
+//! [`status`].
+
+mod bootstrap;
+mod delivery;
+mod forward;
+mod hub;
+mod listener;
+mod membership;
+mod node;
+mod proposer;
+mod session;
+mod settings;
+mod status;
+mod upkeep;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+pub use settings::{BadSettings, Settings};
+
+use crate::storage::{DataDirectory, OpenError};
+use crate::wire::peer::PeerRefusal;
+use crate::world::{Disk, Host, WatchReceiver, World, watch};
+
+/// Why a server stopped without having been asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Settings(#[from] BadSettings),
+    /// The port could not be taken, or another system call failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The data directory could not be opened.
+    #[error(transparent)]
+    Data(#[from] OpenError),
+    /// The data directory belongs to a server of another name.
+    #[error("the data directory {directory} belongs to server {owner}, not to {name}: check --name and --data")]
+    OtherServer {
+        /// The directory.
+        directory: String,
+        /// Whose it is.
+        owner: String,
+        /// Who was to use it.
+        name: String,
+    },
+    /// The other servers go on with another disk under this name.
+    #[error("{0}; move it away and start with an empty one to join again")]
+    Retired(PeerRefusal),
+    /// Consensus stopped, which it does when the disk fails it.
+    #[error("the log or the state cannot be written any more: {0}; what was accepted is safe on the other servers")]
+    Stopped(String),
+}
+
+/// Serves until `shutdown` resolves or something makes it stop; never exits the process.
+///
+/// Stopping in good order hands leadership over and lets clients move first.
+///
+/// # Errors
+/// [`ServerError`] says what made it stop.
+pub async fn run<W: World>(
+    settings: Settings,
+    host: Host,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServerError> {
+    settings.check()?;
+    let Some(disk) = host.disk.clone() else {
+        return Err(io::Error::other("a server needs a disk").into());
+    };
+    let mut directory = DataDirectory::open::<W>(disk.clone()).await?;
+    if let Some(identity) = directory.identity()
+        && identity.name != settings.name
+    {
+        return Err(ServerError::OtherServer {
+            directory: disk.describe(),
+            owner: identity.name.to_string(),
+            name: settings.name.to_string(),
+        });
+    }
+    let port = host.network.listen(&settings.listen).await?;
+    tracing::info!(name = %settings.name, address = port.address(), data = disk.describe(), "listening");
+    let (closing, closed) = watch(false);
+    let server = Arc::new(Server {
+        settings,
+        host,
+        disk,
+        phase: Mutex::new(Phase::Starting),
+        closed,
+        connections: std::sync::atomic::AtomicUsize::new(0),
+        world: std::marker::PhantomData::<W>,
+    });
+    let accepting = Abort(W::spawn(listener::accept(server.clone(), port)));
+    let stopped = {
+        let lives = live(&server, &mut directory);
+        futures::pin_mut!(lives, shutdown);
+        match futures::future::select(lives, shutdown).await {
+            futures::future::Either::Left((ended, _)) => ended,
+            futures::future::Either::Right(((), _)) => {
+                tracing::info!("stopping");
+                let phase = server.phase.lock().clone();
+                if let Phase::Running(node) = phase {
+                    node.stop().await;
+                }
+                Ok(())
+            }
+        }
+    };
+    drop(accepting);
+    let _ = openraft_rt::watch::WatchSender::send(&closing, true);
+    match &stopped {
+        Ok(()) => tracing::info!("stopped"),
+        Err(error) => tracing::error!(%error, "stopped"),
+    }
+    stopped
+}
+
+/// Lives with one disk after another: a disk that turns out damaged is set aside, and the server starts anew on an
+/// empty one.
+async fn live<W: World>(server: &Arc<Server<W>>, directory: &mut DataDirectory) -> Result<(), ServerError> {
+    loop {
+        let identity = match directory.identity() {
+            Some(identity) => identity.clone(),
+            None => bootstrap::find_identity(server, directory).await?,
+        };
+        match node::Node::start(server, &identity).await {
+            Ok(node) => {
+                *server.phase.lock() = Phase::Running(node.clone());
+                let ended = node.run().await;
+                *server.phase.lock() = Phase::Starting;
+                match ended {
+                    node::Ended::Damaged(reason) => set_aside::<W>(directory, &reason).await?,
+                    node::Ended::Failed(error) => return Err(error),
+                }
+            }
+            Err(node::StartError::Damaged(reason)) => set_aside::<W>(directory, &reason).await?,
+            Err(node::StartError::Other(error)) => return Err(error),
+        }
+    }
+}
+
+async fn set_aside<W: World>(directory: &mut DataDirectory, reason: &str) -> Result<(), ServerError> {
+    let place = directory.set_aside::<W>(reason).await?;
+    tracing::error!(reason, kept_in = place, "this server's data is damaged: set aside, joining again with an empty disk");
+    Ok(())
+}
+
+/// What all tasks of a server share.
+struct Server<W: World> {
+    settings: Settings,
+    host: Host,
+    disk: Arc<dyn Disk>,
+    phase: Mutex<Phase<W>>,
+    /// Turns true when the server has stopped: connections end.
+    closed: WatchReceiver<bool>,
+    connections: std::sync::atomic::AtomicUsize,
+    world: std::marker::PhantomData<W>,
+}
+
+/// How far a server is.
+enum Phase<W: World> {
+    /// Opening its data.
+    Starting,
+    /// Without an incarnation: founding or joining.
+    Bootstrapping(bootstrap::Standing),
+    /// A member.
+    Running(Arc<node::Node<W>>),
+}
+
+impl<W: World> Clone for Phase<W> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Starting => Self::Starting,
+            Self::Bootstrapping(standing) => Self::Bootstrapping(standing.clone()),
+            Self::Running(node) => Self::Running(node.clone()),
+        }
+    }
+}
+
+/// A task that ends with whoever holds it.
+struct Abort<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for Abort<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,413 @@
+//! A member of a cluster: what runs once there is an incarnation.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft_rt::watch::WatchReceiver as _;
+use parking_lot::Mutex;
+
+use super::hub::Hub;
+use super::proposer::{Clock, Proposer};
+use super::{Abort, Server, ServerError, Settings, delivery, forward, membership, proposer, upkeep};
+use crate::post_office::{Answer, Effect, PostOffice};
+use crate::raft::{
+    self, Heard, Listener, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability, StateMachine, TypeConfig,
+};
+use crate::storage::{Checkpoint, Identity, Log, LogError, LogSettings, MetaKey};
+use crate::wire::command::Command;
+use crate::wire::peer::{BootstrapReply, FoundingMember, Hello, PeerRefusal};
+use crate::wire::{Incarnation, Name, Nonce, Origin, Refusal};
+use crate::world::{Disk, Host, WatchReceiver, World};
+
+/// How long handing leadership over may take.
+const HAND_OVER: Duration = Duration::from_secs(1);
+/// How long clients have to take their last frames when a server stops.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// How long allocating an incarnation may take.
+const ENROLL: Duration = Duration::from_secs(4);
+
+/// See the module.
+pub(super) struct Node<W: World> {
+    pub settings: Settings,
+    pub host: Host,
+    pub me: Me,
+    /// The founding record, where this disk was told of it.
+    pub founding: Vec<FoundingMember>,
+    pub raft: Raft<W>,
+    pub office: Arc<Office<W>>,
+    pub log: Log<W>,
+    pub hub: Arc<Hub>,
+    pub clock: Arc<Clock>,
+    pub heard: Arc<Heard>,
+    pub reachability: Arc<Reachability>,
+    pub proposer: Proposer,
+    pub disk: Arc<dyn Disk>,
+    failure: Mutex<Option<Ended>>,
+    failed: tokio::sync::Notify,
+    fetches: tokio::sync::mpsc::UnboundedSender<delivery::Fetch>,
+    fetching: Mutex<Option<tokio::sync::mpsc::UnboundedReceiver<delivery::Fetch>>>,
+}
+
+/// Why a node ended by itself.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Its data is damaged: the reason, for people.
+    Damaged(String),
+    /// It cannot go on.
+    Failed(ServerError),
+}
+
+/// Why a node did not start.
+#[derive(Debug)]
+pub(super) enum StartError {
+    /// Its data is damaged: the reason, for people.
+    Damaged(String),
+    /// Something else.
+    Other(ServerError),
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::Damaged(error.to_string()),
+            _ => Self::Other(error.into()),
+        }
+    }
+}
+
+impl From<LogError> for StartError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Damaged { .. } => Self::Damaged(error.to_string()),
+            other => Self::Other(io::Error::from(other).into()),
+        }
+    }
+}
+
+/// What applying brings, on its way to the hub.
+struct Ear<W: World> {
+    hub: Arc<Hub>,
+    clock: Arc<Clock>,
+    fetches: tokio::sync::mpsc::UnboundedSender<delivery::Fetch>,
+    world: std::marker::PhantomData<W>,
+}
+
+impl<W: World> Listener for Ear<W> {
+    fn effect(&self, effect: Effect<'_>) {
+        self.hub.effect(&effect);
+    }
+
+    fn applied(&self, office: &PostOffice, _index: u64) {
+        self.clock.applied::<W>(office.time());
+        let mut books = self.hub.lock();
+        for fetch in delivery::deliver(office, &mut books) {
+            // The receiver goes with the node.
+            let _ = self.fetches.send(fetch);
+        }
+        books.wake();
+        drop(books);
+        self.hub.forward.notify_one();
+        self.hub.room.notify_waiters();
+    }
+
+    fn installed(&self, office: &PostOffice) {
+        self.clock.applied::<W>(office.time());
+        let mut books = self.hub.lock();
+        let applied = office.last_sequence(books.origin);
+        books.installed(applied);
+        drop(books);
+        self.hub.forward.notify_one();
+        self.hub.room.notify_waiters();
+    }
+}
+
+fn log_settings(settings: &Settings) -> LogSettings {
+    LogSettings {
+        segment_bytes: settings.segment_bytes,
+        cache_bytes: settings.log_cache_bytes,
+        shard: 0,
+        reserve_bytes: settings.disk_reserve_bytes,
+    }
+}
+
+/// Makes an empty log, before the identity that promises one.
+pub(super) async fn create_log<W: World>(server: &Server<W>) -> io::Result<()> {
+    Log::<W>::open(server.disk.clone(), log_settings(&server.settings)).await.map_err(io::Error::from)?;
+    Ok(())
+}
+
+impl<W: World> Node<W> {
+    /// Opens the data and starts Raft.
+    pub async fn start(server: &Arc<Server<W>>, identity: &Identity) -> Result<Arc<Self>, StartError> {
+        let settings = server.settings.clone();
+        let log = Log::<W>::open_existing(server.disk.clone(), log_settings(&settings)).await?;
+        // Lives are counted in the log: batches of an earlier one are told from this one's.
+        let boot = match log.get(MetaKey::Boot) {
+            Some(bytes) => raft::link::take::<u64>(&bytes)? + 1,
+            None => 1,
+        };
+        let mut encoded = bytes::BytesMut::new();
+        crate::wire::frame::put_postcard(&mut encoded, &boot);
+        log.put(MetaKey::Boot, encoded.freeze()).await?;
+        let disk = server.disk.clone();
+        let loaded = W::blocking(move || {
+            let checkpoint = Checkpoint::open(disk)?;
+            let post_office = raft::load(&checkpoint)?;
+            io::Result::Ok((checkpoint, post_office))
+        });
+        let (checkpoint, post_office) = loaded.await?;
+        if checkpoint.meta().is_none() && log.get(MetaKey::Purged).is_some() {
+            return Err(StartError::Damaged("the log was cleaned up to a checkpoint that is not there".to_owned()));
+        }
+        let origin = Origin { incarnation: identity.incarnation, boot };
+        let hub = Arc::new(Hub::new(origin, settings.pending_bytes));
+        let clock = Arc::new(Clock::new::<W>(post_office.time()));
+        let (fetches, fetching) = tokio::sync::mpsc::unbounded_channel();
+        let ear = Ear { hub: hub.clone(), clock: clock.clone(), fetches: fetches.clone(), world: std::marker::PhantomData::<W> };
+        let body_memory = settings.body_memory_bytes;
+        let office = Office::open(checkpoint, post_office, server.disk.clone(), Arc::new(ear), body_memory)?;
+        let office = Arc::new(office);
+        let me = Me { cluster: identity.cluster, name: identity.name.clone(), incarnation: identity.incarnation };
+        let reachability = Arc::new(Reachability::default());
+        let network = NetworkFactory::new(me.clone(), server.host.clone(), reachability.clone());
+        let config = raft::config(settings.heartbeat, settings.election_timeout)
+            .map_err(|e| StartError::Other(io::Error::new(io::ErrorKind::InvalidInput, e).into()))?;
+        let store = LogStore::new(log.clone())?;
+        let state_machine = StateMachine(office.clone());
+        let raft = Raft::<W>::new(identity.incarnation, config, network, store, state_machine)
+            .await
+            .map_err(|e| StartError::Other(ServerError::Stopped(e.to_string())))?;
+        let node = Arc::new(Self {
+            settings,
+            host: server.host.clone(),
+            me,
+            founding: identity.founding.clone(),
+            raft,
+            office,
+            log,
+            hub,
+            clock,
+            heard: Arc::new(Heard::default()),
+            reachability,
+            proposer: Proposer::new(),
+            disk: server.disk.clone(),
+            failure: Mutex::new(None),
+            failed: tokio::sync::Notify::new(),
+            fetches,
+            fetching: Mutex::new(Some(fetching)),
+        });
+        // Until it has heard of a leader, it does not know how far behind it is.
+        node.hub.close_for(Some(Refusal::NoLeader));
+        node.found().await.map_err(StartError::Other)?;
+        Ok(node)
+    }
+
+    /// The founder gives Raft its first membership. Repeated after a crash in between; void once Raft has any state.
+    async fn found(&self) -> Result<(), ServerError> {
+        let stopped = |e: &dyn std::fmt::Display| ServerError::Stopped(e.to_string());
+        let founder = self.founding.first().is_some_and(|f| f.incarnation == self.me.incarnation);
+        if !founder || self.raft.is_initialized().await.map_err(|e| stopped(&e))? {
+            return Ok(());
+        }
+        let members: BTreeMap<Incarnation, Member> = self
+            .founding
+            .iter()
+            .map(|f| (f.incarnation, Member { name: f.server.name.clone(), address: f.server.address.clone() }))
+            .collect();
+        match self.raft.initialize(members).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.fatal().is_none() => Ok(()),
+            Err(error) => Err(stopped(&error)),
+        }
+    }
+
+    /// Runs until it fails.
+    pub async fn run(self: &Arc<Self>) -> Ended {
+        let fetching = self.fetching.lock().take();
+        let _tasks = [
+            Abort(W::spawn(forward::forward(self.clone()))),
+            Abort(W::spawn(proposer::propose(self.clone()))),
+            Abort(W::spawn(membership::reconcile(self.clone()))),
+            Abort(W::spawn(upkeep::upkeep(self.clone()))),
+            Abort(W::spawn(fetch_all(self.clone(), fetching))),
+        ];
+        let mut metrics = self.raft.server_metrics();
+        let mut states = self.raft.metrics();
+        loop {
+            if let Some(ended) = self.failure.lock().take() {
+                self.shut_down().await;
+                return ended;
+            }
+            let state = states.borrow_watched().running_state.clone();
+            if let Err(fatal) = state {
+                let text = fatal.to_string();
+                self.shut_down().await;
+                // openraft tells what failed as a text only; our own storage knows whether it was damage.
+                return match self.log.damage() {
+                    Some(damage) => Ended::Damaged(damage),
+                    None => Ended::Failed(ServerError::Stopped(text)),
+                };
+            }
+            if let Some(refusal) = self.reachability.retired() {
+                self.shut_down().await;
+                return Ended::Failed(ServerError::Retired(refusal));
+            }
+            tokio::select! {
+                biased;
+                () = self.failed.notified() => {}
+                changed = states.changed() => if changed.is_err() {
+                    W::sleep(Duration::from_millis(10)).await;
+                },
+                _ = metrics.changed() => {}
+                // A refusal is noted by whoever opens connections, which changes no metric.
+                () = W::sleep(Duration::from_millis(500)) => {}
+            }
+        }
+    }
+
+    async fn shut_down(&self) {
+        self.hub.close_for(Some(Refusal::Stopping));
+        // An error says that it is stopped already.
+        let _ = self.raft.shutdown().await;
+    }
+
+    /// Stops in good order: leadership is handed over, clients are told to move and take their last frames.
+    pub async fn stop(&self) {
+        let handing_over = async {
+            let mut metrics = self.raft.metrics();
+            loop {
+                let target = {
+                    let now = metrics.borrow_watched();
+                    if now.current_leader != Some(self.me.incarnation) {
+                        break;
+                    }
+                    let voters: Vec<_> = now.membership_config.membership().voter_ids().collect();
+                    let progress = now.replication.clone().unwrap_or_default();
+                    let others = voters.into_iter().filter(|v| *v != self.me.incarnation);
+                    others.max_by_key(|v| progress.get(v).cloned().flatten().map(|id| id.index))
+                };
+                let Some(target) = target else { break };
+                if self.raft.trigger().transfer_leader(target).await.is_err() {
+                    break;
+                }
+                // Asked again until it is so: the one asked may have fallen behind or died.
+                let _ = W::timeout(Duration::from_millis(200), metrics.changed()).await;
+            }
+        };
+        let _ = W::timeout(HAND_OVER, handing_over).await;
+        self.hub.close_for(Some(Refusal::Stopping));
+        let farewell = async {
+            while self.hub.sessions() > 0 {
+                W::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let _ = W::timeout(FAREWELL, farewell).await;
+        let _ = self.raft.shutdown().await;
+    }
+
+    /// Ends the node because of something that a task of it found.
+    pub fn fail(&self, reason: String, damage: bool) {
+        let ended = if damage { Ended::Damaged(reason) } else { Ended::Failed(ServerError::Stopped(reason)) };
+        self.failure.lock().get_or_insert(ended);
+        self.failed.notify_one();
+    }
+
+    /// Reads contents from disk for readers, in the background.
+    pub fn fetch(&self, fetches: Vec<delivery::Fetch>) {
+        for fetch in fetches {
+            let _ = self.fetches.send(fetch);
+        }
+    }
+
+    /// A member's name and address.
+    pub fn member(&self, incarnation: Incarnation) -> Option<Member> {
+        self.raft.metrics().borrow_watched().membership_config.membership().get_node(&incarnation).cloned()
+    }
+
+    /// Who leads, and when that changes.
+    pub fn leader(&self) -> LeaderWatch<W> {
+        let metrics = self.raft.metrics();
+        let seen = LeaderWatch::<W>::read(&metrics);
+        LeaderWatch { metrics, seen }
+    }
+
+    /// Why another server's hello is refused, if it is.
+    pub fn refusal_of(&self, hello: &Hello) -> Option<PeerRefusal> {
+        if hello.cluster != Some(self.me.cluster) {
+            return Some(PeerRefusal::WrongCluster { actual: self.me.cluster });
+        }
+        if hello.to != Some(self.me.incarnation) {
+            return Some(PeerRefusal::WrongIncarnation { actual: self.me.incarnation });
+        }
+        let incarnation = hello.from?;
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.committed_membership_config.membership();
+        if membership.get_node(&incarnation).is_some() {
+            return None;
+        }
+        // Not a member. A newer one than all of its name may only not be known here yet.
+        let newer = membership.nodes().filter(|(_, m)| m.name == hello.name).map(|(id, _)| *id).max();
+        newer.filter(|by| *by > incarnation).map(|by| PeerRefusal::Retired { incarnation, by })
+    }
+
+    /// Gives another server's new disk an incarnation, through the log.
+    pub async fn enroll(&self, name: &Name, disk: Nonce, address: &str) -> BootstrapReply {
+        let known = self.raft.metrics().borrow_watched().membership_config.membership().nodes().any(|(_, m)| m.name == *name);
+        if !known {
+            return BootstrapReply::Refused(format!("{}: {name}", Refusal::NoSuchServer));
+        }
+        let answer = self.hub.ask(disk, &Command::Enroll { server: name, address, disk });
+        match W::timeout(ENROLL, answer).await {
+            Ok(Ok(Answer::Enrolled { incarnation })) => {
+                BootstrapReply::Joined { cluster: self.me.cluster, incarnation }
+            }
+            Ok(Ok(Answer::Refused(refusal))) => BootstrapReply::Refused(refusal.to_string()),
+            _ => BootstrapReply::Refused("the cluster has no leader that could take it in; ask again".to_owned()),
+        }
+    }
+}
+
+async fn fetch_all<W: World>(
+    node: Arc<Node<W>>,
+    fetches: Option<tokio::sync::mpsc::UnboundedReceiver<delivery::Fetch>>,
+) {
+    let Some(mut fetches) = fetches else { return };
+    while let Some(fetch) = fetches.recv().await {
+        delivery::fetch(node.clone(), fetch).await;
+    }
+}
+
+/// Watches who leads in which term.
+pub(super) struct LeaderWatch<W: World> {
+    metrics: WatchReceiver<openraft::RaftMetrics<TypeConfig<W>>>,
+    seen: (Option<Incarnation>, u64),
+}
+
+impl<W: World> LeaderWatch<W> {
+    fn read(metrics: &WatchReceiver<openraft::RaftMetrics<TypeConfig<W>>>) -> (Option<Incarnation>, u64) {
+        let metrics = metrics.borrow_watched();
+        (metrics.current_leader, metrics.current_term)
+    }
+
+    /// The leader as of the last look.
+    pub fn current(&mut self) -> Option<Incarnation> {
+        self.seen.0
+    }
+
+    /// Waits until leader or term are others; false when Raft has stopped.
+    pub async fn changed(&mut self) -> bool {
+        loop {
+            let now = Self::read(&self.metrics);
+            if now != self.seen {
+                self.seen = now;
+                return true;
+            }
+            if self.metrics.changed().await.is_err() {
+                return false;
+            }
+        }
+    }
+}

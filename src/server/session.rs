@@ -1,0 +1,361 @@
+//! One client's connection: its frames are checked, its commands gathered, its replies written.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::Notify;
+
+use super::hub::SessionId;
+use super::node::Node;
+use super::{Server, status};
+use crate::limits;
+use crate::raft::link::{FrameReader, FrameWriter, take};
+use crate::wire::client::{REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure};
+use crate::wire::command::{self, Command};
+use crate::wire::frame::Frame;
+use crate::wire::{self, Name, Refusal};
+use crate::world::World;
+
+/// How long a client may be silent; clients ping when they have nothing to say.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long a client has for its hello.
+const HELLO: Duration = Duration::from_secs(5);
+/// How long a reply may wait for a client that does not read.
+const STUCK: Duration = Duration::from_secs(30);
+/// How long a linearizable read may take.
+const BARRIER: Duration = Duration::from_secs(4);
+/// Clients listed in one answer.
+const WHO_MAX: u32 = 1000;
+
+/// Serves one client until it goes away or has to go elsewhere.
+pub(super) async fn serve<W: World>(
+    node: Arc<Node<W>>,
+    mut reader: FrameReader,
+    mut writer: FrameWriter,
+) -> io::Result<()> {
+    let Some(hello) = hello::<W>(&mut reader).await? else { return Ok(()) };
+    let refusal = match hello {
+        Hello::Other(refusal) => Some(refusal),
+        Hello::Client { cluster: Some(expected), .. } if expected != node.me.cluster => {
+            Some(Refusal::WrongCluster { actual: node.me.cluster, expected })
+        }
+        Hello::Client { agent, .. } => {
+            tracing::debug!(agent, "a client");
+            None
+        }
+    };
+    if let Some(refusal) = refusal {
+        return writer.put(REPLY_KIND, &Reply::Refused { nonce: None, refusal }).await;
+    }
+    let (id, wake) = match node.hub.open_session() {
+        Ok(opened) => opened,
+        Err(reason) => {
+            let welcome = welcome(&node);
+            return serve_limited::<W>(reader, writer, welcome, reason, || status::of_node(&node)).await;
+        }
+    };
+    let session = Session { node: node.clone(), id };
+    {
+        let mut books = node.hub.lock();
+        books.reply(id, &welcome(&node));
+        books.wake();
+    }
+    let ended = tokio::select! {
+        biased;
+        ended = write_all::<W>(&node, id, &wake, writer) => ended,
+        ended = session.read_all(reader) => ended,
+    };
+    drop(session);
+    ended
+}
+
+fn welcome<W: World>(node: &Node<W>) -> Reply {
+    let servers = status::servers_of(node).into_iter().map(|row| row.server).collect();
+    Reply::Welcome { cluster: Some(node.me.cluster), server: node.me.name.clone(), servers }
+}
+
+/// Answers a client of a server that belongs to no cluster yet.
+pub(super) async fn serve_without_cluster<W: World>(
+    server: &Server<W>,
+    mut reader: FrameReader,
+    mut writer: FrameWriter,
+) -> io::Result<()> {
+    let Some(hello) = hello::<W>(&mut reader).await? else { return Ok(()) };
+    if let Hello::Other(refusal) = hello {
+        return writer.put(REPLY_KIND, &Reply::Refused { nonce: None, refusal }).await;
+    }
+    let servers = server.settings.servers();
+    let welcome = Reply::Welcome { cluster: None, server: server.settings.name.clone(), servers };
+    serve_limited::<W>(reader, writer, welcome, Refusal::NoLeader, || status::of_server(server)).await
+}
+
+/// Serves a client that has to go elsewhere for anything but the status: that is what says why.
+async fn serve_limited<W: World>(
+    mut reader: FrameReader,
+    mut writer: FrameWriter,
+    welcome: Reply,
+    reason: Refusal,
+    status: impl Fn() -> wire::client::Status,
+) -> io::Result<()> {
+    writer.put(REPLY_KIND, &welcome).await?;
+    loop {
+        let Ok(frame) = W::timeout(SILENCE, reader.next()).await else { return Ok(()) };
+        let Some(frame) = frame? else { return Ok(()) };
+        let request = (frame.kind == REQUEST_KIND).then(|| take::<Request>(&frame.payload)).transpose()?;
+        let reply = match request {
+            Some(Request::Status { nonce }) => Reply::Status { nonce, status: Box::new(status()) },
+            Some(Request::Ping(number)) => Reply::Pong(number),
+            Some(Request::Goodbye) => return Ok(()),
+            _ => return writer.put(REPLY_KIND, &Reply::Move { reason }).await,
+        };
+        writer.put(REPLY_KIND, &reply).await?;
+    }
+}
+
+enum Hello {
+    Client { cluster: Option<wire::ClusterId>, agent: String },
+    Other(Refusal),
+}
+
+async fn hello<W: World>(reader: &mut FrameReader) -> io::Result<Option<Hello>> {
+    let Ok(first) = W::timeout(HELLO, reader.next()).await else { return Ok(None) };
+    let Some(frame) = first? else { return Ok(None) };
+    Ok(Some(match (frame.kind, take::<Request>(&frame.payload)) {
+        (REQUEST_KIND, Ok(Request::Hello { version: wire::CLIENT_VERSION, cluster, agent })) => {
+            Hello::Client { cluster, agent }
+        }
+        (REQUEST_KIND, Ok(Request::Hello { version, .. })) => {
+            Hello::Other(Refusal::Version { speaks: wire::CLIENT_VERSION, asked: version })
+        }
+        _ => Hello::Other(Refusal::Malformed("the first frame has to be a hello".to_owned())),
+    }))
+}
+
+/// Writes what gathers in the outbox, as much as there is at once.
+async fn write_all<W: World>(
+    node: &Arc<Node<W>>,
+    id: SessionId,
+    wake: &Notify,
+    mut writer: FrameWriter,
+) -> io::Result<()> {
+    let mut buffer = BytesMut::with_capacity(16 << 10);
+    loop {
+        let out = node.hub.outgoing(id, std::mem::take(&mut buffer));
+        buffer = out.bytes;
+        if buffer.is_empty() {
+            if out.ending {
+                return Ok(());
+            }
+            wake.notified().await;
+            continue;
+        }
+        if W::timeout(STUCK, writer.send(&mut buffer)).await.is_err() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read"));
+        }
+        if buffer.capacity() > 1 << 20 {
+            buffer = BytesMut::with_capacity(16 << 10);
+        }
+        // There is room again, for deliveries that waited for it and for commands that were not read.
+        let office = node.office.post_office.lock();
+        let mut books = node.hub.lock();
+        if !books.ready.is_empty() {
+            let fetches = super::delivery::deliver(&office, &mut books);
+            books.wake();
+            node.fetch(fetches);
+        }
+        drop(books);
+        drop(office);
+        node.hub.room.notify_waiters();
+    }
+}
+
+struct Session<W: World> {
+    node: Arc<Node<W>>,
+    id: SessionId,
+}
+
+impl<W: World> Drop for Session<W> {
+    fn drop(&mut self) {
+        self.node.hub.close_session(self.id);
+    }
+}
+
+/// What to do after a frame.
+enum Next {
+    Go,
+    Later(Request),
+    End(Option<Refusal>),
+}
+
+impl<W: World> Session<W> {
+    async fn read_all(&self, mut reader: FrameReader) -> io::Result<()> {
+        loop {
+            let frame = match W::timeout(SILENCE, reader.next()).await {
+                Ok(Ok(Some(frame))) => frame,
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    return self.refuse(Refusal::Malformed(error.to_string())).await;
+                }
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the client is silent")),
+            };
+            // All frames that came at once are taken under one lock, and forwarded together.
+            let mut next = self.take_frames(frame, &mut reader)?;
+            self.node.hub.forward.notify_one();
+            if let Next::Later(request) = next {
+                self.answer(request).await;
+                next = Next::Go;
+            }
+            match next {
+                Next::Go | Next::Later(_) => {}
+                Next::End(None) => return Ok(()),
+                Next::End(Some(refusal)) => return self.refuse(refusal).await,
+            }
+            while !self.node.hub.has_room(self.id) {
+                let room = self.node.hub.room.notified();
+                if self.node.hub.has_room(self.id) {
+                    break;
+                }
+                room.await;
+            }
+        }
+    }
+
+    fn take_frames(&self, first: Frame, reader: &mut FrameReader) -> io::Result<Next> {
+        let disk_full = self.node.log.disk_full();
+        let mut books = self.node.hub.lock();
+        let mut frame = Some(first);
+        let mut next = Next::Go;
+        while let Some(Frame { kind, payload }) = frame {
+            next = match kind {
+                command::KIND => match check(&payload) {
+                    Ok(Command::Send { stream, number, .. }) if disk_full => {
+                        let reason = SendFailure::Unavailable(Refusal::DiskFull);
+                        books.reply(self.id, &Reply::SendFailed { stream, number, reason });
+                        Next::Go
+                    }
+                    Ok(command) => {
+                        if let Command::Send { stream, .. } = command {
+                            books.route_stream(stream, self.id);
+                        }
+                        if let Some(nonce) = command.nonce() {
+                            books.route_nonce(nonce, self.id);
+                        }
+                        books.push_frame(&payload);
+                        Next::Go
+                    }
+                    Err(refusal) => Next::End(Some(refusal)),
+                },
+                REQUEST_KIND => match take::<Request>(&payload) {
+                    Ok(Request::Ping(number)) => {
+                        books.reply(self.id, &Reply::Pong(number));
+                        Next::Go
+                    }
+                    Ok(Request::Goodbye) => Next::End(None),
+                    Ok(Request::Hello { .. }) => Next::End(Some(Refusal::Malformed("a second hello".to_owned()))),
+                    Ok(request) => Next::Later(request),
+                    Err(error) => Next::End(Some(Refusal::Malformed(error.to_string()))),
+                },
+                other => Next::End(Some(Refusal::Malformed(format!("a frame of unknown kind {other}")))),
+            };
+            if !matches!(next, Next::Go) || books.pending_bytes() > self.node.settings.pending_bytes {
+                break;
+            }
+            frame = match reader.buffered() {
+                Ok(frame) => frame,
+                Err(error) => {
+                    next = Next::End(Some(Refusal::Malformed(error.to_string())));
+                    break;
+                }
+            };
+        }
+        books.wake();
+        Ok(next)
+    }
+
+    async fn answer(&self, request: Request) {
+        let reply = match request {
+            Request::Status { nonce } => {
+                Reply::Status { nonce, status: Box::new(status::of_node(&self.node)) }
+            }
+            Request::Who { nonce, after, limit } => match self.who(after, limit).await {
+                Some((clients, more)) => Reply::Who { nonce, clients, more },
+                None => Reply::Refused { nonce: Some(nonce), refusal: Refusal::NoLeader },
+            },
+            Request::Hello { .. } | Request::Ping(_) | Request::Goodbye => return,
+        };
+        let mut books = self.node.hub.lock();
+        books.reply(self.id, &reply);
+        books.wake();
+    }
+
+    /// The clients, as of now: whoever was registered before the question is listed.
+    async fn who(&self, after: Option<Name>, limit: u32) -> Option<(Vec<wire::client::ClientRow>, bool)> {
+        let barrier = self.node.hub.barrier();
+        W::timeout(BARRIER, barrier).await.ok()?.ok()?;
+        let (mut rows, more) = {
+            let office = self.node.office.post_office.lock();
+            office.who(after.as_ref(), limit.min(WHO_MAX) as usize)
+        };
+        let down = status::servers_down(&self.node);
+        for row in &mut rows {
+            row.online &= !down.contains(&row.home);
+        }
+        Some((rows, more))
+    }
+
+    /// Says why, and ends the connection once that is sent.
+    async fn refuse(&self, refusal: Refusal) -> io::Result<()> {
+        tracing::debug!(%refusal, "refused a client");
+        {
+            let mut books = self.node.hub.lock();
+            books.reply(self.id, &Reply::Refused { nonce: None, refusal });
+            if let Some(session) = books.session(self.id) {
+                session.ending = true;
+            }
+            books.wake();
+        }
+        // The writer ends the session when it has sent that.
+        std::future::pending().await
+    }
+}
+
+/// Checks a command that came from a client: what is put into the log has to be good for ever.
+fn check(payload: &bytes::Bytes) -> Result<Command<'_>, Refusal> {
+    let malformed = |what: String| Refusal::Malformed(what);
+    let (command, content) = Command::decode(payload).map_err(|e| malformed(format!("a command: {e}")))?;
+    let name = |name: &str| Name::new(name).map(|_| ()).map_err(|e| malformed(e.to_string()));
+    match &command {
+        Command::Send { to, .. } => {
+            name(to)?;
+            if content.len() > limits::CONTENT_BYTES_MAX {
+                return Err(malformed(format!("a content of {} bytes", content.len())));
+            }
+            let (_, body) = command::decode_content(&content).map_err(|e| malformed(format!("headers: {e}")))?;
+            if body.len() > limits::BODY_BYTES_MAX || content.len() - body.len() > limits::HEADERS_BYTES_MAX {
+                return Err(malformed(format!("a body of {} bytes", body.len())));
+            }
+        }
+        Command::Register { name: client, home, .. } | Command::Attach { name: client, home, .. } => {
+            name(client)?;
+            name(home)?;
+        }
+        Command::Deregister { name: client, .. } | Command::OpenStream { name: client, .. } => name(client)?,
+        Command::Acknowledge { ranges, .. } if ranges.len() > limits::ACKNOWLEDGE_RANGES_MAX => {
+            return Err(malformed(format!("{} acknowledged ranges", ranges.len())));
+        }
+        Command::Acknowledge { .. }
+        | Command::Confirm { .. }
+        | Command::CloseStream { .. }
+        | Command::Detach { .. } => {}
+        Command::Enroll { .. } | Command::SetQuotas(_) | Command::Tick => {
+            return Err(malformed("a command that is not a client's".to_owned()));
+        }
+    }
+    if !matches!(command, Command::Send { .. }) && !content.is_empty() {
+        return Err(malformed("bytes behind a command".to_owned()));
+    }
+    Ok(command)
+}

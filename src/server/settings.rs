@@ -1,0 +1,143 @@
+//! What one server is told.
+
+use std::time::Duration;
+
+use crate::limits;
+use crate::wire::{Name, Quotas, ServerAddress};
+
+/// Settings of one server. [`Settings::new`] has the defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Its name.
+    pub name: Name,
+    /// Where it listens, `host:port`.
+    pub listen: String,
+    /// The servers of the cluster, itself among them.
+    pub cluster: Vec<ServerAddress>,
+    /// How often a leader says that it is there.
+    pub heartbeat: Duration,
+    /// Silence after which a follower stands for election is drawn from this range.
+    pub election_timeout: (Duration, Duration),
+    /// The quotas of a cluster that is founded; an existing one has its own.
+    pub quotas: Quotas,
+    /// Connections it accepts.
+    pub connections: usize,
+    /// Bytes of its clients' commands that it holds until they are applied.
+    pub pending_bytes: usize,
+    /// Bytes of bodies that it keeps in memory once they are in the checkpoint.
+    pub body_memory_bytes: u64,
+    /// Bytes of log after which the state is checkpointed and the log cleaned.
+    pub checkpoint_log_bytes: u64,
+    /// Size of one log segment, in bytes.
+    pub segment_bytes: u64,
+    /// Bytes of recent log entries kept in memory.
+    pub log_cache_bytes: usize,
+    /// Free space on the disk below which sends are refused, in bytes.
+    pub disk_reserve_bytes: u64,
+}
+
+/// Settings that contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadSettings {
+    /// The server's own name is not among the cluster's.
+    #[error("server {name} is not among the cluster's servers ({listed}): add {name}=HOST:PORT to --cluster")]
+    NotListed {
+        /// The server's name.
+        name: Name,
+        /// The names that are listed.
+        listed: String,
+    },
+    /// Two servers share a name or an address.
+    #[error("--cluster lists {what} twice")]
+    Twice {
+        /// The name or address.
+        what: String,
+    },
+    /// The timeouts do not fit each other.
+    #[error("the heartbeat ({heartbeat:?}) must be shorter than half the shortest election timeout ({min:?}), which must not exceed the longest ({max:?})")]
+    Timing {
+        /// The heartbeat.
+        heartbeat: Duration,
+        /// The shortest election timeout.
+        min: Duration,
+        /// The longest.
+        max: Duration,
+    },
+    /// The log's sizes do not fit each other.
+    #[error("a log segment of {segment} bytes must hold four entries ({entry} bytes each) and fit twice into {checkpoint} bytes of log between checkpoints")]
+    LogSizes {
+        /// Size of a segment.
+        segment: u64,
+        /// Size of the largest entry.
+        entry: u64,
+        /// Log between checkpoints.
+        checkpoint: u64,
+    },
+}
+
+impl Settings {
+    /// The defaults.
+    pub fn new(name: Name, listen: impl Into<String>, cluster: Vec<ServerAddress>) -> Self {
+        Self {
+            name,
+            listen: listen.into(),
+            cluster,
+            heartbeat: Duration::from_millis(50),
+            election_timeout: (Duration::from_millis(150), Duration::from_millis(300)),
+            quotas: Quotas::default(),
+            connections: limits::CONNECTIONS_DEFAULT,
+            pending_bytes: limits::PENDING_BYTES_DEFAULT,
+            body_memory_bytes: limits::BODY_MEMORY_BYTES_DEFAULT,
+            checkpoint_log_bytes: limits::CHECKPOINT_LOG_BYTES_DEFAULT,
+            segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
+            log_cache_bytes: limits::LOG_CACHE_BYTES_DEFAULT,
+            disk_reserve_bytes: limits::DISK_RESERVE_BYTES_DEFAULT,
+        }
+    }
+
+    /// Whether they fit each other.
+    ///
+    /// # Errors
+    /// [`BadSettings`] says which do not.
+    pub fn check(&self) -> Result<(), BadSettings> {
+        if !self.cluster.iter().any(|s| s.name == self.name) {
+            let listed = self.cluster.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(BadSettings::NotListed { name: self.name.clone(), listed });
+        }
+        for (place, server) in self.cluster.iter().enumerate() {
+            for other in &self.cluster[..place] {
+                if other.name == server.name {
+                    return Err(BadSettings::Twice { what: server.name.to_string() });
+                }
+                if other.address == server.address {
+                    return Err(BadSettings::Twice { what: server.address.clone() });
+                }
+            }
+        }
+        let (min, max) = self.election_timeout;
+        if self.heartbeat.is_zero() || self.heartbeat * 2 > min || min > max {
+            return Err(BadSettings::Timing { heartbeat: self.heartbeat, min, max });
+        }
+        let entry = limits::ENTRY_BYTES_MAX as u64;
+        if self.segment_bytes < entry * 4 || self.checkpoint_log_bytes < self.segment_bytes * 2 {
+            return Err(BadSettings::LogSizes {
+                segment: self.segment_bytes,
+                entry,
+                checkpoint: self.checkpoint_log_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// The cluster's servers, names ascending.
+    pub fn servers(&self) -> Vec<ServerAddress> {
+        let mut servers = self.cluster.clone();
+        servers.sort();
+        servers
+    }
+
+    /// Where others reach this server.
+    pub fn address(&self) -> &str {
+        self.cluster.iter().find(|s| s.name == self.name).map_or(self.listen.as_str(), |s| s.address.as_str())
+    }
+}

@@ -1,0 +1,94 @@
+//! What a server does by itself, a few times a second: takes checkpoints, sends clients elsewhere when it has lost
+//! touch with the leader, proposes ticks when something is due, hands leadership over when its disk is full.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft_rt::watch::WatchReceiver as _;
+
+use super::node::Node;
+use crate::wire::{Refusal, Time};
+use crate::wire::command::Command;
+use crate::world::{Instant, World};
+
+/// Looks after the node for ever.
+pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
+    let round = (node.settings.heartbeat / 2).max(Duration::from_millis(5));
+    let mut checkpointed_at = node.log.bytes_written();
+    let mut ticked = Time(0);
+    let mut led_since: Option<Instant> = None;
+    loop {
+        W::sleep(round).await;
+        let leads = node.raft.is_leader();
+        led_since = leads.then(|| led_since.unwrap_or_else(W::now));
+        serve_or_move(&node);
+        let written = node.log.bytes_written();
+        if written.saturating_sub(checkpointed_at) >= node.settings.checkpoint_log_bytes || memory_is_short(&node) {
+            checkpointed_at = written;
+            if node.raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+        }
+        if leads {
+            let due = node.office.post_office.lock().next_due();
+            let now = node.clock.now::<W>();
+            if due.is_some_and(|due| due <= now) && now.0 >= ticked.0 + 1000 {
+                ticked = now;
+                node.hub.tell(&Command::Tick);
+            }
+            if node.log.disk_full() && led_since.is_some_and(|since| W::now() - since > node.settings.election_timeout.1) {
+                led_since = None;
+                hand_over(&node).await;
+            }
+        }
+    }
+}
+
+/// Bodies may leave memory only once they are in a checkpoint. At most one checkpoint in so many bytes of bodies.
+fn memory_is_short<W: World>(node: &Node<W>) -> bool {
+    let totals = node.office.post_office.lock().totals();
+    totals.unsaved_content_bytes > node.settings.body_memory_bytes / 2
+}
+
+/// A home that has not heard of a leader for too long may be behind without knowing: it delivers nothing more and
+/// sends its clients elsewhere. Twice the election timeout, so that an ordinary election moves nobody.
+fn serve_or_move<W: World>(node: &Node<W>) {
+    let patience = node.settings.election_timeout.1 * 2;
+    let in_touch = {
+        let metrics = node.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let last = if metrics.current_leader == Some(node.me.incarnation) {
+            metrics.last_quorum_acked.map(|at| W::now() - at.elapsed())
+        } else {
+            node.heard.last()
+        };
+        let voters = metrics.membership_config.membership().voter_ids().count();
+        let alone = voters == 1 && metrics.current_leader == Some(node.me.incarnation);
+        alone || last.is_some_and(|at| W::now().saturating_duration_since(at) <= patience)
+    };
+    let closed = node.hub.lock().closed_for.clone();
+    match (in_touch, closed) {
+        (true, Some(Refusal::NoLeader)) => node.hub.close_for(None),
+        (false, None) => {
+            tracing::warn!("out of touch with the leader: clients are sent elsewhere");
+            node.hub.close_for(Some(Refusal::NoLeader));
+        }
+        _ => {}
+    }
+}
+
+/// A leader whose disk is full lets another one lead.
+async fn hand_over<W: World>(node: &Node<W>) {
+    let target = {
+        let metrics = node.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let progress = metrics.replication.clone().unwrap_or_default();
+        let others = metrics.membership_config.membership().voter_ids().filter(|v| *v != node.me.incarnation);
+        others.max_by_key(|v| progress.get(v).cloned().flatten().map(|id| id.index)).into_iter().next()
+    };
+    if let Some(target) = target {
+        tracing::warn!(target, "the disk is full: handing leadership over");
+        // An error says that Raft has stopped, which the node notices by itself.
+        let _ = node.raft.trigger().transfer_leader(target).await;
+    }
+}
