@@ -1,0 +1,282 @@
+//! Applying log entries: batches, sends, acknowledgements, ticks. What has a nonce is in `requests`.
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::effect::{BatchVerdict, Effect};
+use super::limits::{self, MalformedCommand, TICK_STREAMS_MAX, check_command};
+use super::messages::{Message, NOT_HELD};
+use super::streams::Judgement;
+use super::{PostOffice, checkpoint};
+use crate::wire::batch::{self, BadEntry, Batch};
+use crate::wire::client::SendFailure;
+use crate::wire::command::Command;
+use crate::wire::{
+    Epoch, Id, Number, Origin, Position, RegistrationId, SendOutcome, SendRefusal, StreamId, frame,
+};
+
+/// Whoever is told of effects.
+pub(super) type Tell<'a> = &'a mut dyn FnMut(Effect<'_>);
+
+/// Where in the log a command stands, and who waits for its answer.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    pub entry: &'a Bytes,
+    pub origin: Origin,
+    /// The id of what the command brings to life.
+    pub id: Id,
+}
+
+/// A numbered send as it stands in its frame.
+struct Send<'a> {
+    stream: StreamId,
+    number: Number,
+    confirmed: Number,
+    to: &'a str,
+    content: &'a [u8],
+    /// The recipient's name and the content, which stand behind each other in the frame.
+    digested: &'a [u8],
+}
+
+impl PostOffice {
+    /// Applies one log entry. Calls `effect` for everything somebody may wait for, in order.
+    ///
+    /// A malformed command is counted and skipped, by every server alike.
+    ///
+    /// # Errors
+    /// [`BadEntry`] if the entry's own structure is damaged; then nothing was done.
+    ///
+    /// # Panics
+    /// If `index` is not above the last one: applying an entry twice would be a fault of the caller.
+    pub fn apply_entry(
+        &mut self,
+        index: u64,
+        entry: &Bytes,
+        effect: &mut dyn FnMut(Effect<'_>),
+    ) -> Result<(), BadEntry> {
+        assert!(index > self.applied, "entry {index} comes after {}", self.applied);
+        let (header, batches) = batch::decode_entry(entry)?;
+        self.applied = index;
+        self.time = self.time.max(header.time);
+        let mut first = 0u32;
+        for batch in &batches {
+            let Batch { header, frames } = batch;
+            let verdict = self.servers.judge(header.origin, header.sequence);
+            effect(Effect::Batch { origin: header.origin, sequence: header.sequence, verdict });
+            if verdict == BatchVerdict::Applied {
+                self.apply_batch(entry, header.origin, frames, first, header.commands, effect);
+            }
+            first = first.saturating_add(header.commands);
+        }
+        self.messages.close_entry();
+        Ok(())
+    }
+
+    /// Applies the commands of a batch, of which the first is number `first` in its entry. Ids are made of that number,
+    /// so a batch with more frames than its header says ends at what it says.
+    fn apply_batch(
+        &mut self,
+        entry: &Bytes,
+        origin: Origin,
+        mut frames: &[u8],
+        first: u32,
+        commands: u32,
+        tell: Tell<'_>,
+    ) {
+        let mut place = first;
+        while let Some(next) = next_frame(&mut frames) {
+            let ordinal = u16::try_from(place).ok().filter(|_| place - first < commands);
+            let checked = match (next, ordinal) {
+                (Ok((kind, payload)), Some(ordinal)) => {
+                    check_command(kind, payload).map(|(command, content)| (ordinal, payload, command, content))
+                }
+                (Ok(_), None) => Err(MalformedCommand("the batch holds more commands than it says")),
+                (Err(malformed), _) => Err(malformed),
+            };
+            match checked {
+                Ok((ordinal, payload, command, content)) => {
+                    let at = At { entry, origin, id: Id::at(self.applied, ordinal) };
+                    self.apply_command(at, command, payload, content, tell);
+                }
+                Err(MalformedCommand(reason)) => {
+                    self.malformed += 1;
+                    tell(Effect::Skipped { origin, reason });
+                }
+            }
+            place = place.saturating_add(1);
+        }
+    }
+
+    fn apply_command(&mut self, at: At<'_>, command: Command<'_>, payload: &[u8], content: &[u8], tell: Tell<'_>) {
+        match command {
+            Command::Send { stream, number, confirmed, to } => {
+                let digested = &payload[payload.len() - content.len() - to.len()..];
+                self.send(at, Send { stream, number, confirmed, to, content, digested }, tell);
+            }
+            Command::Acknowledge { registration, epoch, up_to, ranges } => {
+                self.acknowledge(registration, epoch, up_to, &ranges, tell);
+            }
+            Command::Confirm { stream, confirmed } => {
+                if let Some(key) = self.streams.key(stream) {
+                    self.touch_stream(key);
+                    self.streams.get_mut(key).confirm(confirmed);
+                }
+            }
+            Command::SetQuotas(quotas) => self.quotas = quotas,
+            Command::Tick => self.tick(tell),
+            command => self.answer(at, command, tell),
+        }
+    }
+
+    fn send(&mut self, at: At<'_>, send: Send<'_>, tell: Tell<'_>) {
+        let Send { stream, number, .. } = send;
+        let Some(key) = self.streams.key(stream) else {
+            let result = Err(SendFailure::StreamClosed);
+            return tell(Effect::Sent { origin: at.origin, stream, number, result });
+        };
+        self.touch_stream(key);
+        let opened = self.streams.get_mut(key);
+        opened.confirm(send.confirmed);
+        let owner = opened.owner;
+        let digest = content_digest(send.to, send.digested);
+        let judgement = opened.judge(number, digest, self.quotas.stream_window);
+        self.touch_client(owner);
+        self.registry.get_mut(owner).last_seen = self.time;
+        match judgement {
+            Judgement::Answered(result) => tell(Effect::Sent { origin: at.origin, stream, number, result }),
+            Judgement::Next => {
+                let taken = self.put_into_inbox(at, &send, owner, digest);
+                let outcome = match taken {
+                    Ok((_, position)) => SendOutcome::Accepted(position),
+                    Err(refusal) => SendOutcome::Refused(refusal),
+                };
+                self.streams.get_mut(key).push(digest, outcome);
+                tell(Effect::Sent { origin: at.origin, stream, number, result: Ok(outcome) });
+                if let Ok((registration, position)) = taken {
+                    tell(Effect::Arrived { registration, position });
+                }
+            }
+        }
+    }
+
+    fn put_into_inbox(
+        &mut self,
+        at: At<'_>,
+        send: &Send<'_>,
+        sender: u32,
+        digest: u64,
+    ) -> Result<(RegistrationId, Position), SendRefusal> {
+        let recipient = self.registry.key_of(send.to).ok_or(SendRefusal::NoSuchClient)?;
+        let bytes = send.content.len() as u32;
+        let inbox = &self.registry.get(recipient).inbox;
+        if limits::inbox_is_full(&self.quotas, inbox.waiting(), inbox.waiting_bytes(), inbox.span(), bytes) {
+            return Err(SendRefusal::InboxFull);
+        }
+        let message = Message {
+            id: at.id,
+            stream: send.stream,
+            number: send.number,
+            time: self.time,
+            from: self.registry.get(sender).name.clone(),
+            digest,
+            content_bytes: bytes,
+            offset: (send.content.as_ptr() as usize - at.entry.as_ptr() as usize) as u32,
+            entry: NOT_HELD,
+            inboxes: 1,
+        };
+        let message = self.messages.insert(at.entry, message);
+        self.touch_client(recipient);
+        let client = self.registry.get_mut(recipient);
+        let position = client.inbox.push(message, bytes);
+        self.waiting += 1;
+        self.waiting_bytes += u64::from(bytes);
+        Ok((client.id, position))
+    }
+
+    fn acknowledge(
+        &mut self,
+        registration: RegistrationId,
+        epoch: Epoch,
+        up_to: Position,
+        ranges: &[(Position, Position)],
+        tell: Tell<'_>,
+    ) {
+        let Some(key) = self.registry.key(registration) else { return };
+        let client = self.registry.get_mut(key);
+        // Epoch 0 is that of an inbox that never had a reader: nobody may speak for it.
+        if client.inbox.epoch() != epoch || epoch == Epoch(0) {
+            return;
+        }
+        client.last_seen = self.time;
+        let (messages, changes, holes) = (&mut self.messages, &mut self.changes, &mut self.holes);
+        let (waiting, waiting_bytes) = (&mut self.waiting, &mut self.waiting_bytes);
+        client.inbox.acknowledge(up_to, ranges, holes, |message| {
+            let (bytes, gone) = messages.release(message);
+            changes.message_gone(gone);
+            *waiting -= 1;
+            *waiting_bytes -= u64::from(bytes);
+            bytes
+        });
+        if !holes.is_empty() {
+            changes.holes.extend(holes.drain(..).map(|position| (registration, position)));
+        }
+        let up_to = client.inbox.floor();
+        self.touch_client(key);
+        tell(Effect::Acknowledged { registration, epoch, up_to });
+    }
+
+    fn tick(&mut self, tell: Tell<'_>) {
+        for _ in 0..TICK_STREAMS_MAX {
+            let Some((key, expired)) = self.streams.check_next(self.time, self.quotas.stream_idle_ms) else { break };
+            if expired {
+                self.close_stream(key, tell);
+            } else {
+                checkpoint::touch_stream(&mut self.changes, key, self.streams.get_mut(key));
+            }
+        }
+    }
+
+    /// Closes an open stream.
+    pub(super) fn close_stream(&mut self, key: u32, tell: Tell<'_>) {
+        let stream = self.streams.remove(key);
+        self.registry.get_mut(stream.owner).streams.remove(&stream.nonce);
+        self.changes.stream_gone(stream.id);
+        tell(Effect::StreamClosed { stream: stream.id });
+    }
+
+    /// Something of the client changes.
+    pub(super) fn touch_client(&mut self, key: u32) {
+        checkpoint::touch_client(&mut self.changes, key, self.registry.get_mut(key));
+    }
+
+    /// The stream is used.
+    fn touch_stream(&mut self, key: u32) {
+        let stream = self.streams.get_mut(key);
+        stream.used = self.time;
+        checkpoint::touch_stream(&mut self.changes, key, stream);
+    }
+}
+
+/// The digest by which a repeated send is told from another one: over the recipient's name and the content. `both` is
+/// the one behind the other; the name's length is mixed in, since the bytes alone do not say where it ends.
+fn content_digest(to: &str, both: &[u8]) -> u64 {
+    debug_assert!(both.starts_with(to.as_bytes()));
+    xxh3_64(both) ^ (to.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Takes the next frame's kind and payload off the front. Like [`frame::split_bytes`], but without a reference count
+/// for each frame; what follows a frame that is cut off is lost.
+fn next_frame<'a>(rest: &mut &'a [u8]) -> Option<Result<(u8, &'a [u8]), MalformedCommand>> {
+    if rest.is_empty() {
+        return None;
+    }
+    let bytes = std::mem::take(rest);
+    let cut_off = Some(Err(MalformedCommand("a frame is cut off")));
+    let Some((length, bytes)) = bytes.split_first_chunk::<4>() else { return cut_off };
+    let length = u32::from_le_bytes(*length) as usize;
+    let Some((frame, after)) = bytes.split_at_checked(length) else { return cut_off };
+    let Some((kind, payload)) = frame.split_first() else { return cut_off };
+    debug_assert_eq!(frame::HEADER_BYTES, 5);
+    *rest = after;
+    Some(Ok((*kind, payload)))
+}

@@ -1,0 +1,132 @@
+//! What applying an entry brings about, told to whoever waits for it.
+
+use crate::wire::client::SendFailure;
+use crate::wire::{
+    Epoch, Incarnation, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, StreamId,
+};
+
+/// Something that somebody may wait for, told in the order in which it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect<'a> {
+    /// A batch was judged; if it was applied, its outcomes follow.
+    Batch {
+        /// Where it came from.
+        origin: Origin,
+        /// Its number.
+        sequence: u64,
+        /// What became of it.
+        verdict: BatchVerdict,
+    },
+    /// A send was judged.
+    Sent {
+        /// The batch's origin, whose home server waits.
+        origin: Origin,
+        /// The sender's stream.
+        stream: StreamId,
+        /// The send's number.
+        number: Number,
+        /// What became of it.
+        result: Result<SendOutcome, SendFailure>,
+    },
+    /// A command with a nonce was carried out or refused.
+    Answered {
+        /// The batch's origin, whose home server waits.
+        origin: Origin,
+        /// The command's nonce.
+        nonce: Nonce,
+        /// The answer.
+        answer: Answer,
+    },
+    /// An inbox grew.
+    Arrived {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The new message's position.
+        position: Position,
+    },
+    /// An acknowledgement of the current epoch took effect, or was a repeat of one that had.
+    Acknowledged {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The reader's epoch.
+        epoch: Epoch,
+        /// Everything up to here is acknowledged by now.
+        up_to: Position,
+    },
+    /// An epoch is over: its reader, if it is still there, counts no more. Told also of an epoch whose reader had
+    /// detached, since a home may have missed that.
+    Fenced {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The epoch that ended.
+        epoch: Epoch,
+        /// The epoch in force; `None` if the registration ended.
+        by: Option<Epoch>,
+    },
+    /// A stream was closed, has expired, or its client deregistered.
+    StreamClosed {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// A command was skipped because it is malformed. Servers check commands before they forward them, so this is a
+    /// fault worth a line in the log.
+    Skipped {
+        /// The batch's origin.
+        origin: Origin,
+        /// Why.
+        reason: &'a str,
+    },
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchVerdict {
+    /// Its commands were applied.
+    Applied,
+    /// It had been applied before, or comes from an older boot of its server: nothing was done.
+    Repeat,
+    /// Batches are missing before it: nothing was done.
+    Gap {
+        /// The sequence number that is expected next.
+        expected: u64,
+    },
+}
+
+/// The answer to a command that has a nonce.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The name is registered.
+    Registered {
+        /// The registration.
+        registration: RegistrationId,
+    },
+    /// The registration has ended.
+    Deregistered,
+    /// The stream is open.
+    StreamOpened {
+        /// The stream.
+        stream: StreamId,
+        /// The sender's registration.
+        registration: RegistrationId,
+    },
+    /// The stream is closed.
+    StreamClosed,
+    /// The asker reads the inbox now.
+    Attached {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The reader's epoch.
+        epoch: Epoch,
+        /// Everything up to here is acknowledged.
+        acknowledged: Position,
+    },
+    /// The epoch has no reader any more.
+    Detached,
+    /// The server's disk has a Raft id.
+    Enrolled {
+        /// The id.
+        incarnation: Incarnation,
+    },
+    /// Nothing was done.
+    Refused(Refusal),
+}

@@ -1,0 +1,239 @@
+//! Reading the state back from a checkpoint.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+
+use super::PostOffice;
+use super::checkpoint::Changes;
+use super::inbox::{Inbox, Reader};
+use super::messages::{Message, NOT_HELD};
+use super::records::{
+    self, BadRecord, EnrolledRecord, InboxRecord, Kind, MessageRecord, MetaRecord, OwnedStreamRecord, ProgressRecord,
+    RegistrationRecord,
+};
+use super::registry::Client;
+use super::servers::{Enrolled, Progress};
+use super::streams::Stream;
+use crate::wire::{BadName, Id, Incarnation, MessageId, Name, Nonce};
+
+/// A checkpoint that cannot be read back. It is damaged, or of another version; set it aside, and the server gets a new
+/// one from another server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// A record cannot be read.
+    #[error("a {kind} record of the checkpoint cannot be read: {source}")]
+    Record {
+        /// What the record is about.
+        kind: &'static str,
+        /// Why.
+        source: BadRecord,
+    },
+    /// A name in a record is none.
+    #[error("a record of the checkpoint has a bad name in it: {0}")]
+    Name(#[from] BadName),
+    /// Records contradict each other.
+    #[error("the checkpoint's records contradict each other: {0}")]
+    Inconsistent(&'static str),
+}
+
+/// A state that is being read back.
+#[derive(Default)]
+struct Loading {
+    office: PostOffice,
+    last_key: Option<Vec<u8>>,
+    meta: bool,
+    /// A registration whose inbox comes next.
+    names: BTreeMap<Id, (Name, Nonce)>,
+    /// Where inboxes end.
+    ends: FxHashMap<Id, u64>,
+    messages: FxHashMap<MessageId, u32>,
+    /// Every name that was met, so that all its uses share it.
+    known_names: FxHashMap<Name, ()>,
+}
+
+impl PostOffice {
+    /// Reads a state back from the records of a checkpoint, keys ascending. The contents stay outside memory. No record
+    /// at all is a new state.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load(records: impl Iterator<Item = (Vec<u8>, Bytes)>) -> Result<Self, LoadError> {
+        let mut loading = Loading::default();
+        for (key, value) in records {
+            loading.record(key, &value)?;
+        }
+        loading.finish()
+    }
+}
+
+impl Loading {
+    fn record(&mut self, key: Vec<u8>, value: &[u8]) -> Result<(), LoadError> {
+        if self.last_key.as_ref().is_some_and(|last| *last >= key) {
+            return Err(LoadError::Inconsistent("keys do not ascend"));
+        }
+        let (kind, ids) =
+            records::split_key(&key).map_err(|source| LoadError::Record { kind: "an unknown", source })?;
+        if kind != Kind::Meta && !self.meta {
+            return Err(LoadError::Inconsistent("the first record, of the state as a whole, is missing"));
+        }
+        let bad = |kind: &'static str| move |source| LoadError::Record { kind, source };
+        match kind {
+            Kind::Meta => {
+                let record = records::decode_all::<MetaRecord>(value).map_err(bad("state"))?;
+                self.meta = true;
+                self.office.applied = record.applied;
+                self.office.time = record.time;
+                self.office.quotas = record.quotas;
+                self.office.malformed = record.malformed;
+            }
+            Kind::Progress => {
+                let ProgressRecord { boot, last } = records::decode_all(value).map_err(bad("progress"))?;
+                let progress = Progress { boot, last, dirty: false };
+                self.office.servers.progress.insert(records::id_at(ids, 0), progress);
+            }
+            Kind::Enrolled => {
+                let record = records::decode_all::<EnrolledRecord<'_>>(value).map_err(bad("server"))?;
+                let name = Name::new(&String::from_utf8_lossy(ids))?;
+                let EnrolledRecord { incarnation, address, disk } = record;
+                let enrolled = Enrolled { incarnation, address: address.to_owned(), disk };
+                self.office.servers.enrolled.insert(name, enrolled);
+            }
+            Kind::Disk => {
+                let incarnation = records::decode_all::<Incarnation>(value).map_err(bad("disk"))?;
+                let disk = Nonce::from(records::id_at(ids, 0)) << 64 | Nonce::from(records::id_at(ids, 1));
+                self.office.servers.disks.insert(disk, incarnation);
+            }
+            Kind::Registration => {
+                let record = records::decode_all::<RegistrationRecord<'_>>(value).map_err(bad("registration"))?;
+                let name = self.name(record.name)?;
+                if self.office.registry.key_of(&name).is_some() {
+                    return Err(LoadError::Inconsistent("a name is registered twice"));
+                }
+                self.names.insert(Id(records::id_at(ids, 0)), (name, record.nonce));
+            }
+            Kind::Inbox => {
+                let record = records::decode_all(value).map_err(bad("inbox"))?;
+                self.inbox(Id(records::id_at(ids, 0)), record)?;
+            }
+            Kind::Stream => {
+                let record = records::decode_all(value).map_err(bad("stream"))?;
+                self.stream(Id(records::id_at(ids, 0)), record)?;
+            }
+            Kind::Message => {
+                let (record, content) = records::decode::<MessageRecord<'_>>(value).map_err(bad("message"))?;
+                let expected = record.content_bytes as usize;
+                if content.len() != expected {
+                    return Err(bad("message")(BadRecord::Length { have: content.len(), expected }));
+                }
+                self.message(Id(records::id_at(ids, 0)), record)?;
+            }
+            Kind::Slot => {
+                let message = records::decode_all::<MessageId>(value).map_err(bad("slot"))?;
+                self.slot(Id(records::id_at(ids, 0)), records::id_at(ids, 1), message)?;
+            }
+        }
+        self.last_key = Some(key);
+        Ok(())
+    }
+
+    fn inbox(&mut self, id: Id, record: InboxRecord<'_>) -> Result<(), LoadError> {
+        let (name, nonce) = self.names.remove(&id).ok_or(LoadError::Inconsistent("an inbox has no registration"))?;
+        if self.office.registry.key_of(&name).is_some() {
+            return Err(LoadError::Inconsistent("a name is registered twice"));
+        }
+        let reader = record.reader.map(|(nonce, window)| Reader { nonce, window });
+        let inbox = Inbox::restored(record.floor, record.epoch, reader, record.marked, record.exposed);
+        let client = Client {
+            id,
+            name,
+            nonce,
+            home: self.name(record.home)?,
+            last_seen: record.last_seen,
+            streams: BTreeMap::new(),
+            inbox,
+            dirty: false,
+        };
+        self.office.registry.insert(client);
+        self.ends.insert(id, record.end);
+        Ok(())
+    }
+
+    fn stream(&mut self, id: Id, record: OwnedStreamRecord) -> Result<(), LoadError> {
+        let OwnedStreamRecord { registration, nonce, confirmed, used, checked, outcomes } = record;
+        let registry = &mut self.office.registry;
+        let owner = registry.key(registration).ok_or(LoadError::Inconsistent("a stream has no registration"))?;
+        let stream = Stream { id, owner, registration, nonce, confirmed, outcomes, used, checked, dirty: false };
+        let key = self.office.streams.insert(stream);
+        match registry.get_mut(owner).streams.insert(nonce, key) {
+            None => Ok(()),
+            Some(_) => Err(LoadError::Inconsistent("two streams were opened by one request")),
+        }
+    }
+
+    fn message(&mut self, id: MessageId, record: MessageRecord<'_>) -> Result<(), LoadError> {
+        let message = Message {
+            id,
+            stream: record.stream,
+            number: record.number,
+            time: record.time,
+            from: self.name(record.from)?,
+            digest: record.digest,
+            content_bytes: record.content_bytes,
+            offset: 0,
+            entry: NOT_HELD,
+            inboxes: 0,
+        };
+        let key = self.office.messages.add(message);
+        self.messages.insert(id, key);
+        Ok(())
+    }
+
+    fn slot(&mut self, registration: Id, position: u64, message: MessageId) -> Result<(), LoadError> {
+        let office = &mut self.office;
+        let (Some(client), Some(end)) = (office.registry.key(registration), self.ends.get(&registration)) else {
+            return Err(LoadError::Inconsistent("a slot has no inbox"));
+        };
+        let Some(key) = self.messages.get(&message) else {
+            return Err(LoadError::Inconsistent("a slot has no message"));
+        };
+        let message = office.messages.get_mut(*key);
+        message.inboxes += 1;
+        let bytes = message.content_bytes;
+        office.waiting += 1;
+        office.waiting_bytes += u64::from(bytes);
+        if office.registry.get_mut(client).inbox.restore_slot(position, *end, *key, bytes) {
+            Ok(())
+        } else {
+            Err(LoadError::Inconsistent("a slot lies outside its inbox"))
+        }
+    }
+
+    fn finish(mut self) -> Result<PostOffice, LoadError> {
+        if !self.names.is_empty() {
+            return Err(LoadError::Inconsistent("a registration has no inbox"));
+        }
+        if self.office.messages.iter().any(|message| message.inboxes == 0) {
+            return Err(LoadError::Inconsistent("a message waits in no inbox"));
+        }
+        for client in self.office.registry.iter_mut() {
+            let end = self.ends.get(&client.id).copied().unwrap_or_default();
+            if !client.inbox.restore_end(end) {
+                return Err(LoadError::Inconsistent("an inbox does not begin with a message that waits"));
+            }
+        }
+        self.office.changes = Changes::stored(self.office.applied);
+        Ok(self.office)
+    }
+
+    /// The name, shared with all its other uses.
+    fn name(&mut self, text: &str) -> Result<Name, BadName> {
+        if let Some((name, ())) = self.known_names.get_key_value(text) {
+            return Ok(name.clone());
+        }
+        let name = Name::new(text)?;
+        self.known_names.insert(name.clone(), ());
+        Ok(name)
+    }
+}

@@ -1,0 +1,68 @@
+//! The replicated state: who is registered, what was sent, what waits. Pure: no I/O, no async, no clock.
+//!
+//! Every server applies the same log entries in the same order to a [`PostOffice`] of its own and so comes to the same
+//! state. Nothing else changes it. What applying brings about is told as [`Effect`]s to whoever waits for it.
+//!
+//! * `apply` takes entries, batches and commands apart and carries out sends and acknowledgements; `requests` does the
+//!   commands that have a nonce.
+//! * `registry`, `streams`, `inbox`, `messages`, `servers` are the parts of the state, each with its own rules.
+//! * `limits` says what is malformed and what the quotas forbid.
+//! * `view` reads; `records`, `describe`, `checkpoint` and `load` keep the state on a disk and bring it back.
+//!
+//! Ids are never used again: each is made of the log index and the place of its command in the entry, counted over all
+//! the batches in it.
+
+mod apply;
+mod checkpoint;
+mod describe;
+mod effect;
+mod inbox;
+mod limits;
+mod load;
+mod messages;
+mod records;
+mod registry;
+mod requests;
+mod servers;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use checkpoint::Change;
+pub use effect::{Answer, BatchVerdict, Effect};
+pub use limits::{MalformedCommand, check_command};
+pub use load::LoadError;
+pub use records::{BadRecord, content_key, content_of};
+pub use servers::Enrolled;
+pub use view::{Content, ReaderView, RegistrationView, StreamView, Totals, Waiting};
+
+pub use crate::wire::batch::BadEntry;
+use crate::wire::{Quotas, Time};
+
+/// The replicated state. See the [module](self).
+#[derive(Debug, Default)]
+pub struct PostOffice {
+    applied: u64,
+    time: Time,
+    quotas: Quotas,
+    /// Malformed commands that were skipped, ever.
+    malformed: u64,
+    servers: servers::Servers,
+    registry: registry::Registry,
+    streams: streams::Streams,
+    messages: messages::Messages,
+    /// Messages and bytes that wait, over all inboxes.
+    waiting: u64,
+    waiting_bytes: u64,
+    changes: checkpoint::Changes,
+    /// Empty between commands; kept for its allocation.
+    holes: Vec<u64>,
+}
+
+impl PostOffice {
+    /// The state before the first entry, with the default quotas.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}

@@ -1,0 +1,103 @@
+//! Who is registered: clients by name and by registration.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use super::inbox::Inbox;
+use crate::wire::{Name, Nonce, RegistrationId, Time};
+
+/// A registered client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub id: RegistrationId,
+    pub name: Name,
+    /// Of the request that registered it.
+    pub nonce: Nonce,
+    /// The server it is, or was last, attached to.
+    pub home: Name,
+    /// When it last attached, detached, sent or acknowledged.
+    pub last_seen: Time,
+    /// Keys of its open streams, by the nonce that opened each.
+    pub streams: BTreeMap<Nonce, u32>,
+    pub inbox: Inbox,
+    pub dirty: bool,
+}
+
+/// All registered clients.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    clients: Slab<Client>,
+    by_id: FxHashMap<RegistrationId, u32>,
+    by_name: FxHashMap<Name, u32>,
+    /// For listing. Sends look names up in `by_name`, which is many times faster with many clients.
+    sorted: BTreeMap<Name, u32>,
+}
+
+impl Registry {
+    pub fn len(&self) -> u64 {
+        self.clients.len() as u64
+    }
+
+    pub fn key(&self, id: RegistrationId) -> Option<u32> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub fn key_of(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    pub fn get(&self, key: u32) -> &Client {
+        &self.clients[key as usize]
+    }
+
+    pub fn get_mut(&mut self, key: u32) -> &mut Client {
+        &mut self.clients[key as usize]
+    }
+
+    /// The client at `key`, if there is one; for keys that were noted down and may have gone.
+    pub fn try_get_mut(&mut self, key: u32) -> Option<&mut Client> {
+        self.clients.get_mut(key as usize)
+    }
+
+    pub fn find(&self, id: RegistrationId) -> Option<&Client> {
+        self.key(id).map(|key| self.get(key))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Client> {
+        self.clients.iter().map(|(_, client)| client)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
+        self.clients.iter_mut().map(|(_, client)| client)
+    }
+
+    /// The clients after a name, names ascending.
+    pub fn after(&self, name: Option<&Name>) -> impl Iterator<Item = &Client> {
+        let after = name.map_or(Bound::Unbounded, Bound::Excluded);
+        self.sorted.range::<Name, _>((after, Bound::Unbounded)).map(|(_, key)| self.get(*key))
+    }
+
+    /// Adds a client whose name is free.
+    pub fn insert(&mut self, client: Client) -> u32 {
+        let (id, name) = (client.id, client.name.clone());
+        let key = self.clients.insert(client) as u32;
+        let known = self.by_id.insert(id, key);
+        assert!(known.is_none(), "ids are never used again");
+        self.by_name.insert(name.clone(), key);
+        let known = self.sorted.insert(name, key);
+        assert!(known.is_none(), "a name has one registration");
+        key
+    }
+
+    /// Removes a client; its name is free again.
+    pub fn remove(&mut self, key: u32) -> Client {
+        let client = self.clients.remove(key as usize);
+        self.by_id.remove(&client.id);
+        self.by_name.remove(&client.name);
+        self.sorted.remove(&client.name);
+        client
+    }
+}

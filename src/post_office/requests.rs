@@ -1,0 +1,190 @@
+//! Commands that are answered by nonce: registering, streams, readers, servers.
+
+use super::PostOffice;
+use super::apply::{At, Tell};
+use super::effect::{Answer, Effect};
+use super::inbox::{Inbox, Reader};
+use super::registry::Client;
+use super::streams::Stream;
+use crate::limits;
+use crate::wire::command::Command;
+use crate::wire::{Epoch, Name, Nonce, Position, Refusal, RegistrationId, StreamId};
+
+impl PostOffice {
+    /// Carries out a command that has a nonce, and answers it.
+    pub(super) fn answer(&mut self, at: At<'_>, command: Command<'_>, tell: Tell<'_>) {
+        let Some(nonce) = command.nonce() else { return };
+        let answer = match command {
+            Command::Register { nonce, name, home } => self.register(at, nonce, name, home),
+            Command::Deregister { name, registration, .. } => self.deregister(name, registration, tell),
+            Command::OpenStream { nonce, name } => self.open_stream(at, nonce, name),
+            Command::CloseStream { stream, .. } => Ok(self.close_stream_by_id(stream, tell)),
+            Command::Attach { nonce, name, home, expected, resumes, window } => {
+                self.attach(Reader { nonce, window }, name, home, expected, resumes, tell)
+            }
+            Command::Detach { registration, epoch, delivered, .. } => self.detach(registration, epoch, delivered),
+            Command::Enroll { server, address, disk } => self.enroll(at, server, address, disk),
+            Command::Send { .. }
+            | Command::Acknowledge { .. }
+            | Command::Confirm { .. }
+            | Command::SetQuotas(_)
+            | Command::Tick => return,
+        };
+        let answer = answer.unwrap_or_else(Answer::Refused);
+        tell(Effect::Answered { origin: at.origin, nonce, answer });
+    }
+
+    fn register(&mut self, at: At<'_>, nonce: Nonce, name: &str, home: &str) -> Result<Answer, Refusal> {
+        let (name, home) = (checked_name(name)?, checked_name(home)?);
+        if let Some(key) = self.registry.key_of(&name) {
+            let client = self.registry.get(key);
+            let registration = client.id;
+            return if client.nonce == nonce {
+                Ok(Answer::Registered { registration })
+            } else {
+                Err(Refusal::AlreadyRegistered { registration })
+            };
+        }
+        let quota = self.quotas.clients;
+        if self.registry.len() >= quota {
+            return Err(Refusal::TooManyClients { quota });
+        }
+        let client = Client {
+            id: at.id,
+            name,
+            nonce,
+            home,
+            last_seen: self.time,
+            streams: Default::default(),
+            inbox: Inbox::default(),
+            dirty: false,
+        };
+        let key = self.registry.insert(client);
+        self.touch_client(key);
+        Ok(Answer::Registered { registration: at.id })
+    }
+
+    fn deregister(
+        &mut self,
+        name: &str,
+        registration: Option<RegistrationId>,
+        tell: Tell<'_>,
+    ) -> Result<Answer, Refusal> {
+        let key = match registration {
+            None => self.registry.key_of(name).ok_or(Refusal::NotRegistered)?,
+            Some(registration) => match self.registry.key(registration) {
+                // It ended before: this is a repeat, or comes to the same.
+                None => return Ok(Answer::Deregistered),
+                Some(key) if &*self.registry.get(key).name == name => key,
+                Some(_) => return Err(Refusal::Malformed("that registration is another name's".into())),
+            },
+        };
+        let mut streams: Vec<(StreamId, u32)> =
+            self.registry.get(key).streams.values().map(|stream| (self.streams.get(*stream).id, *stream)).collect();
+        streams.sort_unstable();
+        for (_, stream) in streams {
+            self.close_stream(stream, tell);
+        }
+        let client = self.registry.remove(key);
+        for (_, message) in client.inbox.messages_from(0) {
+            let (bytes, gone) = self.messages.release(message);
+            self.changes.message_gone(gone);
+            self.waiting -= 1;
+            self.waiting_bytes -= u64::from(bytes);
+        }
+        self.changes.registration_gone(client.id);
+        if client.inbox.epoch() > Epoch(0) {
+            tell(Effect::Fenced { registration: client.id, epoch: client.inbox.epoch(), by: None });
+        }
+        Ok(Answer::Deregistered)
+    }
+
+    fn open_stream(&mut self, at: At<'_>, nonce: Nonce, name: &str) -> Result<Answer, Refusal> {
+        let owner = self.registry.key_of(name).ok_or(Refusal::NotRegistered)?;
+        let client = self.registry.get_mut(owner);
+        let registration = client.id;
+        if let Some(stream) = client.streams.get(&nonce) {
+            return Ok(Answer::StreamOpened { stream: self.streams.get(*stream).id, registration });
+        }
+        let quota = self.quotas.streams_per_client;
+        if client.streams.len() as u64 >= u64::from(quota) {
+            return Err(Refusal::TooManyStreams { quota });
+        }
+        let key = self.streams.insert(Stream::new(at.id, owner, registration, nonce, self.time));
+        client.streams.insert(nonce, key);
+        super::checkpoint::touch_stream(&mut self.changes, key, self.streams.get_mut(key));
+        Ok(Answer::StreamOpened { stream: at.id, registration })
+    }
+
+    /// A stream that is not open is closed, which is what was asked for.
+    fn close_stream_by_id(&mut self, stream: StreamId, tell: Tell<'_>) -> Answer {
+        if let Some(key) = self.streams.key(stream) {
+            self.close_stream(key, tell);
+        }
+        Answer::StreamClosed
+    }
+
+    fn attach(
+        &mut self,
+        reader: Reader,
+        name: &str,
+        home: &str,
+        expected: Epoch,
+        resumes: bool,
+        tell: Tell<'_>,
+    ) -> Result<Answer, Refusal> {
+        let home = checked_name(home)?;
+        let key = self.registry.key_of(name).ok_or(Refusal::NotRegistered)?;
+        let client = self.registry.get_mut(key);
+        let registration = client.id;
+        let current = client.inbox.epoch();
+        let repeat = client.inbox.reader().is_some_and(|known| known.nonce == reader.nonce);
+        if !repeat {
+            if expected != current {
+                return Err(Refusal::EpochMoved { current });
+            }
+            let by = client.inbox.attach(reader, resumes);
+            if current > Epoch(0) {
+                tell(Effect::Fenced { registration, epoch: current, by: Some(by) });
+            }
+        }
+        // A repeat may come through another server, after the first one died before it could answer.
+        if client.home != home {
+            client.home = home;
+        }
+        client.last_seen = self.time;
+        let answer = Answer::Attached { registration, epoch: client.inbox.epoch(), acknowledged: client.inbox.floor() };
+        self.touch_client(key);
+        Ok(answer)
+    }
+
+    fn detach(
+        &mut self,
+        registration: RegistrationId,
+        epoch: Epoch,
+        delivered: Option<Position>,
+    ) -> Result<Answer, Refusal> {
+        let key = self.registry.key(registration).ok_or(Refusal::RegistrationEnded)?;
+        let client = self.registry.get_mut(key);
+        let current = client.inbox.epoch();
+        if epoch != current || epoch == Epoch(0) {
+            return Err(Refusal::EpochMoved { current });
+        }
+        client.inbox.detach(delivered);
+        client.last_seen = self.time;
+        self.touch_client(key);
+        Ok(Answer::Detached)
+    }
+
+    fn enroll(&mut self, at: At<'_>, server: &str, address: &str, disk: Nonce) -> Result<Answer, Refusal> {
+        let server = checked_name(server)?;
+        if address.is_empty() || address.len() > limits::ADDRESS_BYTES_MAX {
+            return Err(Refusal::Malformed(format!("an address has 1 to {} bytes", limits::ADDRESS_BYTES_MAX)));
+        }
+        Ok(Answer::Enrolled { incarnation: self.servers.enroll(server, address, disk, at.id.0) })
+    }
+}
+
+fn checked_name(text: &str) -> Result<Name, Refusal> {
+    Name::new(text).map_err(|bad| Refusal::Malformed(bad.to_string()))
+}

@@ -1,0 +1,252 @@
+//! Reading the state: what others may know of it.
+
+use bytes::Bytes;
+
+use super::PostOffice;
+use super::registry::Client;
+use super::servers::Enrolled;
+use crate::wire::client::{ClientRow, Delivery};
+use crate::wire::{
+    Epoch, MessageId, Name, Number, Origin, Position, Quotas, RegistrationId, SendOutcome, StreamId, Time,
+};
+
+/// A registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistrationView {
+    /// Its id.
+    pub registration: RegistrationId,
+    /// The client's name.
+    pub name: Name,
+    /// The server it is, or was last, attached to.
+    pub home: Name,
+    /// When it last attached, detached, sent or acknowledged, by the cluster's clock.
+    pub last_seen: Time,
+    /// The epoch of the inbox.
+    pub epoch: Epoch,
+    /// Whether the epoch's reader is attached.
+    pub attached: bool,
+    /// Messages that wait.
+    pub waiting: u64,
+    /// Bytes that wait.
+    pub waiting_bytes: u64,
+}
+
+/// An open stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamView {
+    /// The sender's registration.
+    pub registration: RegistrationId,
+    /// The sender's name.
+    pub name: Name,
+    /// The last number that was used.
+    pub last: Number,
+    /// The client has confirmed the receipts up to here.
+    pub confirmed: Number,
+    /// When it was last used.
+    pub used: Time,
+}
+
+/// The reading end of an inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReaderView {
+    /// The epoch in force; 0 if the inbox never had a reader.
+    pub epoch: Epoch,
+    /// Whether the epoch's reader is attached. A reader that has detached may still acknowledge what it has.
+    pub attached: bool,
+    /// The server it is, or was last, attached to.
+    pub home: Name,
+    /// Everything up to here is acknowledged.
+    pub acknowledged: Position,
+    /// The last position there is.
+    pub end: Position,
+    /// Unacknowledged deliveries that the reader holds at most; 0 without a reader.
+    pub window: u32,
+    /// Messages at positions below this one may have been seen by another process.
+    pub redelivered_below: Position,
+}
+
+/// A message that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Everything about it but its content.
+    pub delivery: Delivery,
+    /// Its content.
+    pub content: Content,
+}
+
+/// Where a content is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Here. It shares its log entry's buffer.
+    Memory(Bytes),
+    /// In the checkpoint, in the record at [`super::content_key`], out of which [`super::content_of`] cuts it.
+    Stored(MessageId),
+}
+
+/// Sums over the whole state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Registered clients.
+    pub clients: u64,
+    /// Open streams.
+    pub streams: u64,
+    /// Messages that wait, counted once for each inbox.
+    pub waiting: u64,
+    /// Bytes of content that wait, counted once for each inbox.
+    pub waiting_bytes: u64,
+    /// Bytes of log entries that are kept in memory for the contents in them.
+    pub content_bytes_in_memory: u64,
+    /// Malformed commands that were skipped, ever.
+    pub malformed: u64,
+}
+
+impl PostOffice {
+    /// Index of the last entry that was applied; 0 before the first.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// The cluster's time.
+    pub fn time(&self) -> Time {
+        self.time
+    }
+
+    /// The quotas in force.
+    pub fn quotas(&self) -> &Quotas {
+        &self.quotas
+    }
+
+    /// The last batch of this very origin that was applied; 0 if none was.
+    pub fn last_sequence(&self, origin: Origin) -> u64 {
+        self.servers.last_sequence(origin)
+    }
+
+    /// When the next tick is worth proposing, if ever: the earliest time at which a stream may have to be closed. It may
+    /// turn out not to have been silent; then the tick only puts it behind in the order.
+    pub fn next_due(&self) -> Option<Time> {
+        self.streams.next_due(self.quotas.stream_idle_ms)
+    }
+
+    /// The registration that holds a name.
+    pub fn registration(&self, name: &str) -> Option<RegistrationView> {
+        let client = self.registry.get(self.registry.key_of(name)?);
+        Some(RegistrationView {
+            registration: client.id,
+            name: client.name.clone(),
+            home: client.home.clone(),
+            last_seen: client.last_seen,
+            epoch: client.inbox.epoch(),
+            attached: client.inbox.reader().is_some(),
+            waiting: client.inbox.waiting(),
+            waiting_bytes: client.inbox.waiting_bytes(),
+        })
+    }
+
+    /// Who sends by an open stream, and how far it got.
+    pub fn stream_owner(&self, stream: StreamId) -> Option<StreamView> {
+        let stream = self.streams.find(stream)?;
+        Some(StreamView {
+            registration: stream.registration,
+            name: self.registry.get(stream.owner).name.clone(),
+            last: Number(stream.last()),
+            confirmed: Number(stream.confirmed),
+            used: stream.used,
+        })
+    }
+
+    /// What became of a number, as long as the stream is open and the receipt is not confirmed.
+    pub fn outcome(&self, stream: StreamId, number: Number) -> Option<SendOutcome> {
+        self.streams.find(stream)?.outcome(number)
+    }
+
+    /// The reading end of a registration's inbox; `None` if the registration has ended.
+    pub fn reader(&self, registration: RegistrationId) -> Option<ReaderView> {
+        let client = self.registry.find(registration)?;
+        let inbox = &client.inbox;
+        Some(ReaderView {
+            epoch: inbox.epoch(),
+            attached: inbox.reader().is_some(),
+            home: client.home.clone(),
+            acknowledged: inbox.floor(),
+            end: Position(inbox.end()),
+            window: inbox.reader().map_or(0, |reader| reader.window),
+            redelivered_below: Position(inbox.marked() + 1),
+        })
+    }
+
+    /// Messages at position `from` and above that are not acknowledged, positions ascending: up to `max_messages`, and
+    /// up to `max_bytes` of content, but one in any case.
+    pub fn waiting(
+        &self,
+        registration: RegistrationId,
+        from: Position,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> Vec<Waiting> {
+        let Some(client) = self.registry.find(registration) else { return Vec::new() };
+        let mut bytes = 0usize;
+        let mut found = Vec::new();
+        for (position, key) in client.inbox.messages_from(from.0) {
+            let message = self.messages.get(key);
+            bytes += message.content_bytes as usize;
+            if !found.is_empty() && (found.len() >= max_messages || bytes > max_bytes) {
+                break;
+            }
+            let delivery = Delivery {
+                position,
+                message: message.id,
+                from: message.from.clone(),
+                stream: message.stream,
+                number: message.number,
+                time: message.time,
+                redelivered: position.0 <= client.inbox.marked(),
+                content_bytes: message.content_bytes,
+            };
+            let content = self.messages.content(message).map_or(Content::Stored(message.id), Content::Memory);
+            found.push(Waiting { delivery, content });
+        }
+        found
+    }
+
+    /// How many positions from `from` to `to`, both included, exist and are not acknowledged. Takes constant time unless
+    /// something was acknowledged out of order.
+    pub fn unacknowledged(&self, registration: RegistrationId, from: Position, to: Position) -> u64 {
+        self.registry.find(registration).map_or(0, |client| client.inbox.unacknowledged(from.0, to.0))
+    }
+
+    /// Up to `limit` clients after a name, names ascending, and whether there are more. `online` says that a reader is
+    /// attached; the server corrects it for homes that are down.
+    pub fn who(&self, after: Option<&Name>, limit: usize) -> (Vec<ClientRow>, bool) {
+        let row = |client: &Client| ClientRow {
+            name: client.name.clone(),
+            registration: client.id,
+            home: client.home.clone(),
+            online: client.inbox.reader().is_some(),
+            last_seen: client.last_seen,
+            waiting: client.inbox.waiting(),
+            waiting_bytes: client.inbox.waiting_bytes(),
+            streams: client.streams.len() as u32,
+        };
+        let mut clients = self.registry.after(after);
+        let rows = clients.by_ref().take(limit).map(row).collect();
+        (rows, clients.next().is_some())
+    }
+
+    /// Sums over the whole state.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            clients: self.registry.len(),
+            streams: self.streams.len(),
+            waiting: self.waiting,
+            waiting_bytes: self.waiting_bytes,
+            content_bytes_in_memory: self.messages.held_bytes(),
+            malformed: self.malformed,
+        }
+    }
+
+    /// The latest disk that was enrolled for each server, names ascending. Founders are not among them unless they
+    /// enrolled another disk since.
+    pub fn enrolled(&self) -> impl Iterator<Item = (&Name, &Enrolled)> {
+        self.servers.enrolled.iter()
+    }
+}
