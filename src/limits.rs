@@ -64,7 +64,7 @@ pub const CHECKPOINT_LOG_BYTES_DEFAULT: u64 = 256 << 20;
 /// Size of one log segment, in bytes, by default.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 /// Bytes of recent log entries that one server keeps in memory for its followers, by default.
-pub const LOG_CACHE_BYTES_DEFAULT: usize = 64 << 20;
+pub const LOG_CACHE_BYTES_DEFAULT: u64 = 64 << 20;
 /// Free space below which a server refuses new sends, in bytes, by default.
 pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
 

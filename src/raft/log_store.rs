@@ -61,13 +61,13 @@ impl<W: World> RaftLogReader<TypeConfig<W>> for LogStore<W> {
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let (from, to) = bounds(&range);
-        let entries = self.log.read(from..to, usize::MAX).await?;
+        let entries = self.log.read(from..to, u64::MAX).await?;
         entries.into_iter().map(|e| messages::from_log(e).map_err(invalid)).collect()
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
         // What is read here goes into one append: it has to fit a frame.
-        let entries = self.log.read(start..end, limits::PEER_FRAME_BYTES_MAX - limits::ENTRY_BYTES_MAX).await?;
+        let entries = self.log.read(start..end, (limits::PEER_FRAME_BYTES_MAX - limits::ENTRY_BYTES_MAX) as u64).await?;
         entries.into_iter().map(|e| messages::from_log(e).map_err(invalid)).collect()
     }
 
@@ -81,9 +81,9 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig<W>>> {
         let purged: Option<LogId> = get(&self.log, MetaKey::Purged)?;
-        let last = match self.log.last_index() {
+        let last = match self.log.last() {
             Some(index) => {
-                let entries = self.log.read(index..index + 1, usize::MAX).await?;
+                let entries = self.log.read(index..index + 1, u64::MAX).await?;
                 entries.first().map(messages::log_id_of).transpose().map_err(invalid)?
             }
             None => None,
@@ -110,7 +110,7 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         if let Some(committed) = committed {
             // Only a hint that spares work at a restart: it rides along with whatever is written next.
-            self.log.put_lazy(MetaKey::Committed, encode(&committed));
+            self.log.put_lazy(MetaKey::Committed, encode(&committed))?;
         }
         Ok(())
     }
@@ -130,7 +130,7 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
-        self.log.truncate_after(last.map_or(0, |id| id.index), last.is_none()).await
+        self.log.truncate_after(last.map(|id| id.index)).await
     }
 
     async fn purge(&mut self, up_to: LogId) -> io::Result<()> {

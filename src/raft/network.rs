@@ -16,7 +16,7 @@ use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError
 use openraft::network::{
     Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption, RaftNetworkFactory,
 };
-use openraft::raft::message::{TransferLeaderRequest, TransferLeaderResponse};
+use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse};
 use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse,
 };
@@ -380,7 +380,7 @@ async fn send_snapshot<W: World>(link: &mut Link, vote: Vote, snapshot: Snapshot
         if chunk.end {
             break;
         }
-        after = Some(chunk.last_key);
+        after = chunk.last_key;
     }
     link.writer.put(peer::SNAPSHOT_END, &()).await?;
     // The other end installs it now: as long as that takes, within reason.

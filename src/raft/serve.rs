@@ -3,11 +3,11 @@
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::StreamExt;
-use openraft::raft::message::TransferLeaderRequest;
-use openraft::raft::{AppendEntriesRequest, StreamAppendError, VoteRequest};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest};
 use parking_lot::Mutex;
 
 use super::link::{Link, take};
@@ -19,6 +19,9 @@ use crate::world::{Instant, World};
 
 /// Appends that may wait for the log on one connection.
 const PIPELINE: usize = 64;
+
+/// How long the next part of a snapshot may take; a leader that died sends none.
+const CHUNK: Duration = Duration::from_secs(10);
 
 /// When a leader was heard of last.
 #[derive(Debug, Default)]
@@ -118,10 +121,11 @@ pub async fn serve_snapshot<W: World>(
     mut link: Link,
     heard: Arc<Heard>,
 ) -> io::Result<()> {
+    let _receiving = office.receiving.lock().await;
     let begin: SnapshotBegin = link.answer(peer::SNAPSHOT_BEGIN).await?;
     let mut writer = office.receive().await?;
     loop {
-        let Some(frame) = link.reader.next().await? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        let Some(frame) = W::timeout(CHUNK, link.reader.next()).await?? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
         heard.note::<W>();
         match frame.kind {
             peer::SNAPSHOT_CHUNK => {

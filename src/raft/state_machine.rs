@@ -5,6 +5,7 @@
 //! it covers, **is** the snapshot: what is sent to a server that fell behind is a read transaction of it.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use super::types::{EntryBody, LogId, Snapshot, SnapshotMeta, StoredMembership, T
 use crate::post_office::{Change, Effect, PostOffice};
 use crate::storage::{Checkpoint, SnapshotReader, SnapshotWriter};
 use crate::wire::frame;
-use crate::world::{Disk, Event, World};
+use crate::world::{Event, World};
 
 /// Who is told what applying did. Called with the office's lock held: it may lock its own state, and must not wait.
 pub trait Listener: Send + Sync + 'static {
@@ -35,10 +36,12 @@ pub struct Office<W: World> {
     /// The state in memory.
     pub post_office: Mutex<PostOffice>,
     position: Mutex<Applied>,
-    checkpoint: Mutex<Arc<Checkpoint>>,
-    disk: Arc<dyn Disk>,
+    /// What is durable of it.
+    pub checkpoint: Checkpoint,
     /// One flush or installation at a time.
     writing: tokio::sync::Mutex<()>,
+    /// One snapshot is received at a time.
+    pub(super) receiving: tokio::sync::Mutex<()>,
     listener: Arc<dyn Listener>,
     body_memory_bytes: u64,
     world: std::marker::PhantomData<W>,
@@ -93,11 +96,10 @@ impl<W: World> Office<W> {
     pub fn open(
         checkpoint: Checkpoint,
         post_office: PostOffice,
-        disk: Arc<dyn Disk>,
         listener: Arc<dyn Listener>,
         body_memory_bytes: u64,
     ) -> io::Result<Self> {
-        let meta = match checkpoint.meta() {
+        let meta = match checkpoint.meta()? {
             Some(bytes) => CheckpointMeta::decode(&bytes)?,
             None => CheckpointMeta::default(),
         };
@@ -105,18 +107,13 @@ impl<W: World> Office<W> {
         Ok(Self {
             post_office: Mutex::new(post_office),
             position: Mutex::new(position),
-            checkpoint: Mutex::new(Arc::new(checkpoint)),
-            disk,
+            checkpoint,
             writing: tokio::sync::Mutex::new(()),
+            receiving: tokio::sync::Mutex::new(()),
             listener,
             body_memory_bytes,
             world: std::marker::PhantomData,
         })
-    }
-
-    /// The checkpoint in force.
-    pub fn checkpoint(&self) -> Arc<Checkpoint> {
-        self.checkpoint.lock().clone()
     }
 
     /// The last applied entry and the membership as of then.
@@ -130,13 +127,13 @@ impl<W: World> Office<W> {
     /// # Errors
     /// The disk's.
     pub async fn receive(&self) -> io::Result<SnapshotWriter> {
-        let disk = self.disk.clone();
-        W::blocking(move || SnapshotWriter::create(disk)).await.map_err(io::Error::from)
+        let checkpoint = self.checkpoint.clone();
+        Ok(W::blocking(move || checkpoint.snapshot_writer()).await?)
     }
 
     fn snapshot_of(checkpoint: &Checkpoint) -> io::Result<Option<Snapshot<W>>> {
         let reader = checkpoint.snapshot()?;
-        let Some(meta) = reader.meta() else { return Ok(None) };
+        let Some(meta) = reader.meta()? else { return Ok(None) };
         let meta = CheckpointMeta::decode(&meta)?;
         let meta = SnapshotMeta { last_log_id: meta.applied, last_membership: meta.membership };
         Ok(Some(Snapshot { meta, snapshot: SnapshotData::Reader(reader) }))
@@ -200,16 +197,15 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
         let _writing = office.writing.lock().await;
         let meta = CheckpointMeta { applied: meta.last_log_id, membership: meta.last_membership.clone() };
         let encoded = meta.encode();
-        let (checkpoint, post_office) = W::blocking(move || {
-            let checkpoint = writer.finish(encoded)?;
-            let post_office = load(&checkpoint)?;
-            io::Result::Ok((checkpoint, post_office))
-        })
-        .await?;
+        let checkpoint = office.checkpoint.clone();
+        let installed = W::blocking(move || {
+            writer.finish(&encoded)?;
+            load(&checkpoint)
+        });
+        let post_office = installed.await?;
         let mut current = office.post_office.lock();
         let mut position = office.position.lock();
         *current = post_office;
-        *office.checkpoint.lock() = Arc::new(checkpoint);
         *position = Applied { id: meta.applied, membership: meta.membership, generation: position.generation + 1 };
         drop(position);
         office.listener.installed(&current);
@@ -217,7 +213,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot<W>>> {
-        Office::snapshot_of(&self.0.checkpoint())
+        Office::snapshot_of(&self.0.checkpoint)
     }
 }
 
@@ -227,7 +223,10 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
 /// [`io::ErrorKind::InvalidData`] for damage, and the disk's.
 pub fn load(checkpoint: &Checkpoint) -> io::Result<PostOffice> {
     let mut records = Vec::new();
-    checkpoint.scan(&mut |key, value| records.push((key, value)))?;
+    checkpoint.scan(&mut |key, value| {
+        records.push((key, value));
+        ControlFlow::Continue(())
+    })?;
     PostOffice::load(records.into_iter()).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
@@ -243,12 +242,12 @@ impl<W: World> RaftSnapshotBuilder<TypeConfig<W>> for Builder<W> {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<W>> {
         let _writing = self.office.writing.lock().await;
-        let checkpoint = self.office.checkpoint();
+        let checkpoint = &self.office.checkpoint;
         // A snapshot that was installed since the cut was taken is ahead of it and has replaced what it changes.
         if self.office.position.lock().generation == self.position.generation {
             let meta = CheckpointMeta { applied: self.position.id, membership: self.position.membership.clone() };
             let (changes, encoded, target) = (std::mem::take(&mut self.changes), meta.encode(), checkpoint.clone());
-            let flushed = W::blocking(move || target.flush(changes, encoded)).await;
+            let flushed = W::blocking(move || target.flush(&changes, &encoded)).await;
             let mut post_office = self.office.post_office.lock();
             match flushed {
                 Ok(()) => {
@@ -261,7 +260,7 @@ impl<W: World> RaftSnapshotBuilder<TypeConfig<W>> for Builder<W> {
                 }
             }
         }
-        Office::snapshot_of(&checkpoint)?
+        Office::snapshot_of(checkpoint)?
             .ok_or_else(|| io::Error::other("a checkpoint that was just written has no position"))
     }
 }

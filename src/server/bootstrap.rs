@@ -36,10 +36,10 @@ pub(super) struct Standing {
     pub problems: Vec<String>,
 }
 
-/// Asks around until there is an identity, and makes it durable.
+/// Asks around until there is an identity for this disk.
 pub(super) async fn find_identity<W: World>(
     server: &Server<W>,
-    directory: &mut DataDirectory,
+    directory: &DataDirectory,
 ) -> Result<Identity, ServerError> {
     let disk = directory.disk_id();
     let set_aside = directory.has_set_aside();
@@ -50,7 +50,8 @@ pub(super) async fn find_identity<W: World>(
     loop {
         let others = servers.iter().filter(|s| s.name != *name);
         let probe = Bootstrap::Probe { disk, servers: servers.clone() };
-        let probes = others.map(|other| async { (other, ask(server, other, &probe, PATIENCE).await) });
+        let probe = &probe;
+        let probes = others.map(|other| async move { (other, ask(server, other, probe, PATIENCE).await) });
         let answers = futures::future::join_all(probes).await;
         let mut problems = Vec::new();
         let found = decide(name, disk, set_aside, &servers, &answers, &mut problems);
@@ -86,10 +87,6 @@ pub(super) async fn find_identity<W: World>(
             Decision::Wait => None,
         };
         if let Some(identity) = identity {
-            // The log first: where there is an identity there has to be a log, so that a lost one is told from a
-            // new one.
-            super::node::create_log::<W>(server).await?;
-            directory.set_identity::<W>(identity.clone()).await?;
             return Ok(identity);
         }
         if problems != told {

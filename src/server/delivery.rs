@@ -100,14 +100,14 @@ fn put(books: &mut Books, registration: RegistrationId, epoch: Epoch, waiting: V
 /// Reads contents from the checkpoint and delivers them.
 pub(super) async fn fetch<W: World>(node: Arc<Node<W>>, fetch: Fetch) {
     let Fetch { registration, epoch, waiting } = fetch;
-    let checkpoint = node.office.checkpoint();
+    let checkpoint = node.office.checkpoint.clone();
     let read = W::blocking(move || {
         let mut body = BytesMut::new();
         for message in &waiting {
             let content: Bytes = match &message.content {
                 Content::Memory(bytes) => bytes.clone(),
                 Content::Stored(id) => match checkpoint.get(&content_key(*id))? {
-                    Some(value) => content_of(value).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?,
+                    Some(value) => content_of(&value).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?,
                     // Acknowledged since, and a checkpoint was written without it: the reader skips its place.
                     None => return Ok(None),
                 },

@@ -257,13 +257,6 @@ impl Hub {
         self.lock().effect(effect);
     }
 
-    /// Ends all sessions: their clients are to go on elsewhere, because of `reason`.
-    pub fn move_sessions(&self, reason: &Refusal) {
-        let mut books = self.lock();
-        books.move_sessions(reason);
-        books.wake();
-    }
-
     /// Sends clients elsewhere from now on, or serves them again.
     pub fn close_for(&self, reason: Option<Refusal>) {
         let mut books = self.lock();
@@ -351,6 +344,13 @@ impl Books {
         self.nonces.insert(nonce, Waiter::Session(id));
     }
 
+    /// Delivers nothing more to a reader.
+    pub fn forget_reader(&mut self, registration: RegistrationId, epoch: Epoch) {
+        if self.readers.get(&registration).is_some_and(|r| r.epoch == epoch) {
+            self.readers.remove(&registration);
+        }
+    }
+
     /// A session's state, if it is still there.
     pub fn session(&mut self, id: SessionId) -> Option<&mut Session> {
         self.sessions.get_mut(&id)
@@ -421,6 +421,10 @@ impl Books {
                     self.readers.remove(registration);
                     self.reply(id, &Reply::Fenced { registration: *registration, epoch: *epoch, by: *by });
                 }
+            }
+            Effect::Skipped { origin, reason } => {
+                // Sessions check commands before they are forwarded: this is a fault of ours.
+                tracing::error!(?origin, reason, "a malformed command was skipped");
             }
             Effect::StreamClosed { stream } => {
                 if let Some(id) = self.streams.remove(stream)
@@ -519,12 +523,7 @@ impl Books {
                 self.ready.push(*registration);
                 Reply::Attached { nonce, registration: *registration, epoch: *epoch, acknowledged: *acknowledged }
             }
-            Answer::Detached { registration, epoch } => {
-                if self.readers.get(registration).is_some_and(|r| r.epoch == *epoch) {
-                    self.readers.remove(registration);
-                }
-                Reply::Detached { nonce }
-            }
+            Answer::Detached => Reply::Detached { nonce },
             Answer::Enrolled { .. } => return,
             Answer::Refused(refusal) => Reply::Refused { nonce: Some(nonce), refusal: refusal.clone() },
         };

@@ -12,6 +12,7 @@ use openraft::ChangeMembers;
 use openraft_rt::watch::WatchReceiver as _;
 
 use super::node::Node;
+use crate::post_office::Enrolled;
 use crate::raft::Member;
 use crate::wire::{Incarnation, Name};
 use crate::world::World;
@@ -53,19 +54,22 @@ enum Step {
 }
 
 fn next_step<W: World>(node: &Node<W>) -> Option<Step> {
-    let enrolled = node.office.post_office.lock().enrolled();
+    let enrolled: Vec<(Name, Enrolled)> = {
+        let office = node.office.post_office.lock();
+        office.enrolled().map(|(name, disk)| (name.clone(), disk.clone())).collect()
+    };
     let metrics = node.raft.metrics();
     let metrics = metrics.borrow_watched();
     let membership = metrics.membership_config.membership();
     let voters: BTreeSet<Incarnation> = membership.voter_ids().collect();
-    for disk in enrolled {
+    for (name, disk) in enrolled {
         let incarnation = disk.incarnation;
         if membership.get_node(&incarnation).is_none() {
             // A disk that was replaced by a later one is not enrolled any more: this one is the name's latest.
-            if membership.nodes().any(|(id, m)| m.name == disk.server && *id > incarnation) {
+            if membership.nodes().any(|(id, m)| m.name == name && *id > incarnation) {
                 continue;
             }
-            let member = Member { name: disk.server, address: disk.address };
+            let member = Member { name, address: disk.address };
             return Some(Step::TakeIn { incarnation, member });
         }
         if voters.contains(&incarnation) {
@@ -74,11 +78,11 @@ fn next_step<W: World>(node: &Node<W>) -> Option<Step> {
         let matched = metrics.replication.as_ref().and_then(|r| r.get(&incarnation)).cloned().flatten();
         let lag = metrics.last_log_index.unwrap_or(0).saturating_sub(matched.map_or(0, |id| id.index));
         if matched.is_some() && lag <= CAUGHT_UP {
-            let old = membership.nodes().filter(|(_, m)| m.name == disk.server).map(|(id, _)| *id);
+            let old = membership.nodes().filter(|(_, m)| m.name == name).map(|(id, _)| *id);
             let old: BTreeSet<Incarnation> = old.filter(|id| *id != incarnation).collect();
             let mut voters: BTreeSet<Incarnation> = voters.difference(&old).copied().collect();
             voters.insert(incarnation);
-            return Some(Step::Replace { voters, name: disk.server, incarnation });
+            return Some(Step::Replace { voters, name, incarnation });
         }
     }
     None

@@ -75,7 +75,7 @@ pub async fn run<W: World>(
     let Some(disk) = host.disk.clone() else {
         return Err(io::Error::other("a server needs a disk").into());
     };
-    let mut directory = DataDirectory::open::<W>(disk.clone()).await?;
+    let directory = open_directory::<W>(disk.clone()).await?;
     if let Some(identity) = directory.identity()
         && identity.name != settings.name
     {
@@ -99,7 +99,7 @@ pub async fn run<W: World>(
     });
     let accepting = Abort(W::spawn(listener::accept(server.clone(), port)));
     let stopped = {
-        let lives = live(&server, &mut directory);
+        let lives = live(&server, directory);
         futures::pin_mut!(lives, shutdown);
         match futures::future::select(lives, shutdown).await {
             futures::future::Either::Left((ended, _)) => ended,
@@ -122,34 +122,53 @@ pub async fn run<W: World>(
     stopped
 }
 
+/// Opens the data directory. One whose own files are damaged is set aside like any other damage.
+async fn open_directory<W: World>(disk: Arc<dyn Disk>) -> Result<DataDirectory, OpenError> {
+    W::blocking(move || match DataDirectory::open::<W>(disk.clone()) {
+        Err(damaged @ OpenError::Damaged { .. }) => {
+            tracing::error!(%damaged, "setting the data aside");
+            DataDirectory::open_set_aside::<W>(disk, &damaged.to_string())
+        }
+        opened => opened,
+    })
+    .await
+}
+
 /// Lives with one disk after another: a disk that turns out damaged is set aside, and the server starts anew on an
 /// empty one.
-async fn live<W: World>(server: &Arc<Server<W>>, directory: &mut DataDirectory) -> Result<(), ServerError> {
+async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -> Result<(), ServerError> {
     loop {
         let identity = match directory.identity() {
             Some(identity) => identity.clone(),
-            None => bootstrap::find_identity(server, directory).await?,
+            None => {
+                let identity = bootstrap::find_identity(server, &directory).await?;
+                // The log first: where there is an identity there has to be a log, so that a lost one is told from
+                // a new one.
+                node::create_log(server).await?;
+                let made = identity.clone();
+                let set = W::blocking(move || directory.set_identity(made).map(|()| directory));
+                directory = set.await?;
+                identity
+            }
         };
-        match node::Node::start(server, &identity).await {
+        let set_aside = directory.has_set_aside();
+        let reason = match node::Node::start(server, &identity, set_aside).await {
             Ok(node) => {
                 *server.phase.lock() = Phase::Running(node.clone());
                 let ended = node.run().await;
                 *server.phase.lock() = Phase::Starting;
                 match ended {
-                    node::Ended::Damaged(reason) => set_aside::<W>(directory, &reason).await?,
+                    node::Ended::Damaged(reason) => reason,
                     node::Ended::Failed(error) => return Err(error),
                 }
             }
-            Err(node::StartError::Damaged(reason)) => set_aside::<W>(directory, &reason).await?,
+            Err(node::StartError::Damaged(reason)) => reason,
             Err(node::StartError::Other(error)) => return Err(error),
-        }
+        };
+        tracing::error!(reason, "this server's data is damaged: setting it aside, joining again with an empty disk");
+        let set = W::blocking(move || directory.set_aside::<W>(&reason).map(|()| directory));
+        directory = set.await?;
     }
-}
-
-async fn set_aside<W: World>(directory: &mut DataDirectory, reason: &str) -> Result<(), ServerError> {
-    let place = directory.set_aside::<W>(reason).await?;
-    tracing::error!(reason, kept_in = place, "this server's data is damaged: set aside, joining again with an empty disk");
-    Ok(())
 }
 
 /// What all tasks of a server share.

@@ -44,6 +44,8 @@ pub(super) struct Node<W: World> {
     pub reachability: Arc<Reachability>,
     pub proposer: Proposer,
     pub disk: Arc<dyn Disk>,
+    /// Damaged data was set aside on this disk once.
+    pub set_aside: bool,
     failure: Mutex<Option<Ended>>,
     failed: tokio::sync::Notify,
     fetches: tokio::sync::mpsc::UnboundedSender<delivery::Fetch>,
@@ -140,9 +142,13 @@ pub(super) async fn create_log<W: World>(server: &Server<W>) -> io::Result<()> {
 
 impl<W: World> Node<W> {
     /// Opens the data and starts Raft.
-    pub async fn start(server: &Arc<Server<W>>, identity: &Identity) -> Result<Arc<Self>, StartError> {
+    pub async fn start(server: &Arc<Server<W>>, identity: &Identity, set_aside: bool) -> Result<Arc<Self>, StartError> {
         let settings = server.settings.clone();
-        let log = Log::<W>::open_existing(server.disk.clone(), log_settings(&settings)).await?;
+        let disk = server.disk.clone();
+        if W::blocking(move || disk.list("log")).await?.is_empty() {
+            return Err(StartError::Damaged("this disk has an identity, and its log is gone".to_owned()));
+        }
+        let log = Log::<W>::open(server.disk.clone(), log_settings(&settings)).await?;
         // Lives are counted in the log: batches of an earlier one are told from this one's.
         let boot = match log.get(MetaKey::Boot) {
             Some(bytes) => raft::link::take::<u64>(&bytes)? + 1,
@@ -158,7 +164,7 @@ impl<W: World> Node<W> {
             io::Result::Ok((checkpoint, post_office))
         });
         let (checkpoint, post_office) = loaded.await?;
-        if checkpoint.meta().is_none() && log.get(MetaKey::Purged).is_some() {
+        if checkpoint.meta().map_err(io::Error::from)?.is_none() && log.get(MetaKey::Purged).is_some() {
             return Err(StartError::Damaged("the log was cleaned up to a checkpoint that is not there".to_owned()));
         }
         let origin = Origin { incarnation: identity.incarnation, boot };
@@ -167,7 +173,7 @@ impl<W: World> Node<W> {
         let (fetches, fetching) = tokio::sync::mpsc::unbounded_channel();
         let ear = Ear { hub: hub.clone(), clock: clock.clone(), fetches: fetches.clone(), world: std::marker::PhantomData::<W> };
         let body_memory = settings.body_memory_bytes;
-        let office = Office::open(checkpoint, post_office, server.disk.clone(), Arc::new(ear), body_memory)?;
+        let office = Office::open(checkpoint, post_office, Arc::new(ear), body_memory)?;
         let office = Arc::new(office);
         let me = Me { cluster: identity.cluster, name: identity.name.clone(), incarnation: identity.incarnation };
         let reachability = Arc::new(Reachability::default());
@@ -193,6 +199,7 @@ impl<W: World> Node<W> {
             reachability,
             proposer: Proposer::new(),
             disk: server.disk.clone(),
+            set_aside,
             failure: Mutex::new(None),
             failed: tokio::sync::Notify::new(),
             fetches,
@@ -245,9 +252,9 @@ impl<W: World> Node<W> {
                 let text = fatal.to_string();
                 self.shut_down().await;
                 // openraft tells what failed as a text only; our own storage knows whether it was damage.
-                return match self.log.damage() {
-                    Some(damage) => Ended::Damaged(damage),
-                    None => Ended::Failed(ServerError::Stopped(text)),
+                return match self.log.poisoned() {
+                    Some(error) if error.kind() == io::ErrorKind::InvalidData => Ended::Damaged(error.to_string()),
+                    _ => Ended::Failed(ServerError::Stopped(text)),
                 };
             }
             if let Some(refusal) = self.reachability.retired() {

@@ -240,6 +240,10 @@ impl<W: World> Session<W> {
                         if let Command::Send { stream, .. } = command {
                             books.route_stream(stream, self.id);
                         }
+                        if let Command::Detach { registration, epoch, .. } = command {
+                            // It wants nothing more from now on.
+                            books.forget_reader(registration, epoch);
+                        }
                         if let Some(nonce) = command.nonce() {
                             books.route_nonce(nonce, self.id);
                         }

@@ -31,7 +31,7 @@ pub struct Settings {
     /// Size of one log segment, in bytes.
     pub segment_bytes: u64,
     /// Bytes of recent log entries kept in memory.
-    pub log_cache_bytes: usize,
+    pub log_cache_bytes: u64,
     /// Free space on the disk below which sends are refused, in bytes.
     pub disk_reserve_bytes: u64,
 }

@@ -76,15 +76,16 @@ pub(super) fn of_node<W: World>(node: &Node<W>) -> Status {
     if node.log.disk_full() {
         problems.push(format!("{}: {}", node.disk.describe(), Refusal::DiskFull));
     }
-    if let Some(place) = node.set_aside() {
-        problems.push(format!("damaged data of this server was set aside in {place}; it can go once it is examined"));
+    if node.set_aside {
+        let place = node.disk.describe();
+        problems.push(format!("damaged data of this server was set aside in {place}/quarantine; examine it, then move it away"));
     }
     let (digest, time, totals, applied_index) = {
         let office = node.office.post_office.lock();
         let (applied, _) = node.office.applied();
         (office.digest(), office.time(), office.totals(), applied.map_or(0, |id| id.index))
     };
-    let checkpoint = node.office.checkpoint().meta().and_then(|bytes| CheckpointMeta::decode(&bytes).ok());
+    let checkpoint = node.office.checkpoint.meta().ok().flatten().and_then(|bytes| CheckpointMeta::decode(&bytes).ok());
     Status {
         server: node.me.name.clone(),
         cluster: Some(node.me.cluster),
@@ -98,7 +99,7 @@ pub(super) fn of_node<W: World>(node: &Node<W>) -> Status {
         digest,
         time,
         clients: totals.clients,
-        waiting: totals.waiting_messages,
+        waiting: totals.waiting,
         checkpoint_index: checkpoint.and_then(|c| c.applied).map_or(0, |id| id.index),
         log_bytes: node.log.bytes_on_disk(),
         servers,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft_rt::Instant as _;
 use openraft_rt::watch::WatchReceiver as _;
 
 use super::node::Node;
@@ -23,7 +24,8 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
         led_since = leads.then(|| led_since.unwrap_or_else(W::now));
         serve_or_move(&node);
         let written = node.log.bytes_written();
-        if written.saturating_sub(checkpointed_at) >= node.settings.checkpoint_log_bytes || memory_is_short(&node) {
+        let since = written.saturating_sub(checkpointed_at);
+        if since >= node.settings.checkpoint_log_bytes || since >= memory_is_short(&node) {
             checkpointed_at = written;
             if node.raft.trigger().snapshot().await.is_err() {
                 return;
@@ -44,10 +46,12 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
     }
 }
 
-/// Bodies may leave memory only once they are in a checkpoint. At most one checkpoint in so many bytes of bodies.
-fn memory_is_short<W: World>(node: &Node<W>) -> bool {
-    let totals = node.office.post_office.lock().totals();
-    totals.unsaved_content_bytes > node.settings.body_memory_bytes / 2
+/// Bodies may leave memory only once they are in a checkpoint: if there are too many, one is taken after so many bytes
+/// of log already.
+fn memory_is_short<W: World>(node: &Node<W>) -> u64 {
+    let limit = node.settings.body_memory_bytes;
+    let held = node.office.post_office.lock().totals().content_bytes_in_memory;
+    if held > limit { (limit / 4).max(1) } else { u64::MAX }
 }
 
 /// A home that has not heard of a leader for too long may be behind without knowing: it delivers nothing more and
