@@ -27,7 +27,9 @@ pub enum Error {
     },
     /// A server is reached but gave no answer within the request's patience. What became of the request is unknown;
     /// asking again is safe.
-    #[error("{what} got no answer from {server} within {after:?}{trouble}; whether it was carried out is unknown, ask again")]
+    #[error(
+        "{what} got no answer from {server} within {after:?}{trouble}; whether it was carried out is unknown, ask again"
+    )]
     TimedOut {
         /// What was asked.
         what: &'static str,
@@ -39,7 +41,9 @@ pub enum Error {
         trouble: String,
     },
     /// The connection died while a request was on its way that must not simply be asked again.
-    #[error("the connection died while {what} was on its way, so whether it was carried out is unknown; see `who`, then decide")]
+    #[error(
+        "the connection died while {what} was on its way, so whether it was carried out is unknown; see `who`, then decide"
+    )]
     Unknown {
         /// What was asked.
         what: &'static str,
@@ -48,7 +52,9 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// A server belongs to another cluster than the one this client talked to. The client has ended.
-    #[error("the server at {address} belongs to cluster {actual}, not to {expected}: the list of servers mixes clusters, correct it")]
+    #[error(
+        "the server at {address} belongs to cluster {actual}, not to {expected}: the list of servers mixes clusters, correct it"
+    )]
     WrongCluster {
         /// The server's address.
         address: String,

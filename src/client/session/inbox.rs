@@ -147,17 +147,19 @@ impl Inbox {
         self.unsent.remove_up_to(self.acknowledged);
     }
 
-    /// Whether an acknowledgement is to be sent now. While one is on its way, the next waits for it, so that the log
-    /// is spared; but not if that could starve the reader, nor if somebody waits.
-    pub(super) fn has_news(&self, now: Duration) -> bool {
-        if !self.live || (self.acknowledged <= self.sent && self.unsent.is_empty()) {
-            return false;
-        }
-        let news = self.acknowledged - self.sent;
-        let on_its_way = self.sent > self.floor;
+    /// Whether it has acknowledgements that were not sent on this connection.
+    pub(super) fn is_behind(&self) -> bool {
+        self.live && (self.acknowledged > self.sent || !self.unsent.is_empty())
+    }
+
+    /// Whether the next acknowledgement waits. While one is on its way it does, so that others join it and the log is
+    /// spared; but not if that could starve the reader, nor if somebody waits for it.
+    pub(super) fn may_wait(&self, now: Duration) -> bool {
+        let urgent = !self.flushes.is_empty() || self.closing.is_some();
         let waited = self.held_since.is_some_and(|since| since + HOLD <= now);
-        let urgent = !self.flushes.is_empty() || self.closing.is_some() || waited;
-        urgent || !on_its_way || news >= u64::from(self.window / 4).max(1)
+        let on_its_way = self.sent > self.floor;
+        let many = self.acknowledged - self.sent >= u64::from(self.window / 4).max(1);
+        on_its_way && !(urgent || waited || many)
     }
 
     /// Appends the acknowledgements that were not sent yet.

@@ -122,11 +122,8 @@ impl Session {
         self.link.heard(now);
         self.control.clear();
         self.control.extend_from_slice(&CLIENT_MAGIC);
-        let hello = Request::Hello {
-            version: CLIENT_VERSION,
-            cluster: self.link.cluster,
-            agent: self.settings.agent.clone(),
-        };
+        let hello =
+            Request::Hello { version: CLIENT_VERSION, cluster: self.link.cluster, agent: self.settings.agent.clone() };
         frame::put(&mut self.control, REQUEST_KIND, &hello, &[]);
     }
 
@@ -194,7 +191,7 @@ impl Session {
         self.link.phase = Phase::Up { since: now, server };
         self.link.spoke = now;
         self.link.pinged = now;
-        self.resend_all(now);
+        self.resend_all();
         Ok(())
     }
 

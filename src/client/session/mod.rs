@@ -33,9 +33,10 @@ use rand::{Rng, SeedableRng};
 
 use self::link::Link;
 use self::reading::Inboxes;
+pub(crate) use self::reading::Next;
 use self::requests::{Ask, Requests};
-use self::sending::Streams;
 pub(crate) use self::sending::Sending;
+use self::sending::Streams;
 use super::message::{Receipt, Registration};
 use super::{ClientSettings, Doubt, Error, SendError};
 use crate::wire::client::{ClientRow, REPLY_KIND, Reply, Status};
@@ -77,7 +78,10 @@ pub(crate) enum Answer {
     Listening(usize),
     /// Done, and there is nothing to tell.
     Done,
-    Who { clients: Vec<ClientRow>, more: bool },
+    Who {
+        clients: Vec<ClientRow>,
+        more: bool,
+    },
     Status(Box<Status>),
 }
 
@@ -145,7 +149,7 @@ impl Session {
             }
             Err(error) => self.drop_link(now, format!("the server sent a frame that does not decode: {error}")),
         }
-        self.close_if_done(now);
+        self.close_if_done();
     }
 
     /// What a reply means. An error is a violation of the protocol, after which the connection is of no use.
@@ -212,7 +216,7 @@ impl Session {
         if self.closing.is_some_and(|until| until <= now) {
             self.end(Error::Closed);
         }
-        self.close_if_done(now);
+        self.close_if_done();
     }
 
     /// When [`Session::tick`] wants to be called next, whatever happens before.
@@ -248,10 +252,10 @@ impl Session {
         self.closing = Some(now + self.settings.close_timeout);
         self.close_inboxes();
         self.close_streams(now);
-        self.close_if_done(now);
+        self.close_if_done();
     }
 
-    fn close_if_done(&mut self, now: Duration) {
+    fn close_if_done(&mut self) {
         if self.closing.is_some() && self.ended.is_none() && self.requests.is_empty() && self.streams.is_idle() {
             if self.link.is_up() {
                 self.confirm_all();
@@ -289,7 +293,7 @@ impl Session {
     }
 
     /// A server was found that serves: everything that waits goes out.
-    fn resend_all(&mut self, now: Duration) {
+    fn resend_all(&mut self) {
         self.resume_inboxes();
         for id in self.requests.ids() {
             self.put_request(id);
@@ -298,7 +302,7 @@ impl Session {
         for asked in self.requests.take_starts() {
             self.answer(asked.token, Ok(Answer::Started));
         }
-        self.close_if_done(now);
+        self.close_if_done();
     }
 
     fn answer(&mut self, token: Option<Token>, result: Result<Answer, Error>) {
@@ -336,7 +340,13 @@ impl Session {
         self.ask(now, Ask::Register { name: name.clone() }, token);
     }
 
-    pub(crate) fn deregister(&mut self, now: Duration, name: &Name, exactly: Option<crate::wire::RegistrationId>, token: Token) {
+    pub(crate) fn deregister(
+        &mut self,
+        now: Duration,
+        name: &Name,
+        exactly: Option<crate::wire::RegistrationId>,
+        token: Token,
+    ) {
         self.ask(now, Ask::Deregister { name: name.clone(), registration: exactly }, token);
     }
 

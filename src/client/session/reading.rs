@@ -251,11 +251,13 @@ impl Session {
             let Some(inbox) = self.inboxes.all.get_mut(key) else { continue };
             inbox.ready = false;
             let follows = self.requests.follows(key);
-            if inbox.has_news(now) || (follows && inbox.live && inbox.acknowledged > inbox.sent) {
-                inbox.transmit(out);
-            } else if inbox.live && inbox.acknowledged > inbox.sent {
-                let due = *inbox.held_since.get_or_insert(now) + HOLD;
-                self.arm(due);
+            if inbox.is_behind() {
+                if follows || !inbox.may_wait(now) {
+                    inbox.transmit(out);
+                } else {
+                    let due = *inbox.held_since.get_or_insert(now) + HOLD;
+                    self.arm(due);
+                }
             }
             if follows && self.inboxes.all[key].live {
                 self.transmit_after_acknowledgements(key, out);
@@ -275,9 +277,10 @@ impl Session {
         }
         inbox.rise(up_to);
         self.outputs.push_back(Output::Acknowledged { inbox: key, up_to });
-        let (done, wait): (Vec<Flush>, Vec<Flush>) = std::mem::take(&mut inbox.flushes).into_iter().partition(|f| f.up_to <= up_to);
+        let (done, wait): (Vec<Flush>, Vec<Flush>) =
+            std::mem::take(&mut inbox.flushes).into_iter().partition(|f| f.up_to <= up_to);
         inbox.flushes = wait;
-        if inbox.acknowledged > inbox.sent {
+        if inbox.is_behind() {
             self.inboxes.make_ready(key);
         }
         for flush in done {
@@ -312,7 +315,8 @@ impl Session {
             self.answer(Some(flush.token), Err(told.clone()));
         }
         for asked in self.requests.forget_inbox(key) {
-            self.answer(asked.token, Err(told.clone()));
+            let detached = matches!(asked.ask, Ask::Detach { .. });
+            self.answer(asked.token, if detached { Ok(Answer::Done) } else { Err(told.clone()) });
         }
         self.outputs.push_back(Output::Arrived(key));
         // Whoever closes a reader that reads no more has what they want.
@@ -345,7 +349,8 @@ impl Session {
     fn detach_if_wanted(&mut self, key: usize) {
         let Some(inbox) = self.inboxes.all.get_mut(key) else { return };
         if inbox.state == State::Attached && inbox.closing.is_some() {
-            let token = inbox.closing.flatten();
+            // The request answers for it from here on.
+            let token = inbox.closing.replace(None).flatten();
             inbox.state = State::Detaching;
             self.ask_with(Ask::Detach { inbox: key }, token, None);
         }

@@ -15,17 +15,36 @@ use crate::wire::{Id, Name, Nonce, Refusal, RegistrationId, StreamId, frame};
 pub(super) enum Ask {
     /// To be attached to a server: nothing is sent for it.
     Start,
-    Register { name: Name },
-    Deregister { name: Name, registration: Option<RegistrationId> },
-    OpenStream { stream: usize },
-    CloseStream { stream: usize, id: StreamId },
-    Attach { inbox: usize },
-    Detach { inbox: usize },
+    Register {
+        name: Name,
+    },
+    Deregister {
+        name: Name,
+        registration: Option<RegistrationId>,
+    },
+    OpenStream {
+        stream: usize,
+    },
+    CloseStream {
+        stream: usize,
+        id: StreamId,
+    },
+    Attach {
+        inbox: usize,
+    },
+    Detach {
+        inbox: usize,
+    },
     /// An answer that comes after everything that the inbox sent before has taken effect. No acknowledgement of a
     /// range has an answer of its own, so the close of a stream that never was is asked for: it changes nothing, and
     /// is applied in turn.
-    Barrier { inbox: usize },
-    Who { after: Option<Name>, limit: u32 },
+    Barrier {
+        inbox: usize,
+    },
+    Who {
+        after: Option<Name>,
+        limit: u32,
+    },
     Status,
 }
 
@@ -148,8 +167,7 @@ impl Session {
     /// Asks for something, and again until it is answered.
     pub(super) fn ask_with(&mut self, ask: Ask, token: Option<Token>, deadline: Option<Duration>) {
         let nonce = self.draw_nonce();
-        let id =
-            self.requests.add(Asked { nonce, ask, token, deadline, sent: false, doubtful: false, retry: None });
+        let id = self.requests.add(Asked { nonce, ask, token, deadline, sent: false, doubtful: false, retry: None });
         self.put_request(id);
     }
 
@@ -214,7 +232,9 @@ impl Session {
             return self.drop_link(now, refusal.to_string());
         }
         // What nobody waits for is asked until something is decided.
-        if is_passing(&refusal) && (asked.token.is_none() || matches!(asked.ask, Ask::Detach { .. } | Ask::Barrier { .. })) {
+        if is_passing(&refusal)
+            && (asked.token.is_none() || matches!(asked.ask, Ask::Detach { .. } | Ask::Barrier { .. }))
+        {
             asked.retry = Some(now + RETRY_PAUSE);
             asked.sent = false;
             self.requests.put_back(asked);
@@ -290,10 +310,15 @@ impl Session {
     }
 
     pub(super) fn impatience(&self, ask: &Ask) -> Error {
+        self.impatience_with(ask.what())
+    }
+
+    /// Why a request got no answer within its patience.
+    pub(crate) fn impatience_with(&self, what: &'static str) -> Error {
         let after = self.settings.timeout;
         match self.link.server() {
             Some(server) => Error::TimedOut {
-                what: ask.what(),
+                what,
                 after,
                 server: format!("{} ({})", server.name, server.address),
                 trouble: String::new(),

@@ -74,7 +74,15 @@ impl Streams {
         }
     }
 
-    fn encode(&mut self, stream: StreamId, number: u64, confirmed: u64, to: &str, content: &dyn Fn(&mut BytesMut), size: usize) -> Bytes {
+    fn encode(
+        &mut self,
+        stream: StreamId,
+        number: u64,
+        confirmed: u64,
+        to: &str,
+        content: &dyn Fn(&mut BytesMut),
+        size: usize,
+    ) -> Bytes {
         if self.arena.capacity() - self.arena.len() < size {
             self.arena = BytesMut::with_capacity(if size > CHUNK_BYTES / 4 { size } else { CHUNK_BYTES });
         }
@@ -101,9 +109,10 @@ impl Session {
     /// The stream's handle is dropped, or closed with a token to answer. Sends that wait are still sent.
     pub(crate) fn close_stream(&mut self, now: Duration, key: usize, token: Option<Token>) {
         match self.streams.all.get_mut(key) {
+            // The client is closing it already.
+            Some(stream) if stream.state == State::Closing => self.answer(token, Ok(Answer::Done)),
             Some(stream) if self.ended.is_none() => {
-                // Whoever waits already is answered with the new one: both are told when it is closed.
-                if stream.closing.is_none() || token.is_some() {
+                if token.is_some() || stream.closing.is_none() {
                     stream.closing = Some(token);
                 }
                 self.close_stream_if_done(now, key);
@@ -129,6 +138,7 @@ impl Session {
         match (&stream.state, stream.id) {
             (State::Open, Some(id)) => {
                 stream.state = State::Closing;
+                stream.closing = Some(None);
                 let deadline = now + self.settings.timeout;
                 self.arm(deadline);
                 self.ask_with(Ask::CloseStream { stream: key, id }, token, token.is_some().then_some(deadline));
@@ -487,7 +497,11 @@ impl Session {
             next = [next, due].into_iter().flatten().min();
         }
         for (token, number, doubt) in late {
-            self.outputs.push_back(Output::Receipt { token: Some(token), number, result: Err(SendError::Unknown(doubt)) });
+            self.outputs.push_back(Output::Receipt {
+                token: Some(token),
+                number,
+                result: Err(SendError::Unknown(doubt)),
+            });
         }
         for key in again {
             self.streams.make_ready(key);
