@@ -1,0 +1,142 @@
+//! Messages, receipts and deliveries as the application sees them.
+
+use bytes::Bytes;
+
+use super::Error;
+use crate::limits;
+use crate::wire::command::{Headers, encode_content};
+use crate::wire::{MessageId, Name, Number, Position, RegistrationId, StreamId, Time};
+
+/// A message to send: a body, and headers if wanted.
+///
+/// ```
+/// use restante::client::Message;
+/// let plain = Message::from("hello");
+/// let more = Message::new(vec![1, 2, 3]).header("content-type", "application/octet-stream");
+/// # assert_eq!(plain.body(), "hello".as_bytes());
+/// # assert_eq!(more.headers().len(), 1);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Message {
+    headers: Headers,
+    body: Bytes,
+}
+
+impl Message {
+    /// A message with this body and no headers.
+    pub fn new(body: impl Into<Bytes>) -> Self {
+        Self { headers: Headers::new(), body: body.into() }
+    }
+
+    /// Adds a header. Names may repeat; their order is kept.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The headers, in the order given.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Checks it against the limits.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.body.len() > limits::BODY_BYTES_MAX {
+            return Err(Error::TooLarge { what: "body", bytes: self.body.len(), max: limits::BODY_BYTES_MAX });
+        }
+        if self.headers.is_empty() {
+            return Ok(());
+        }
+        let bytes = encode_content(&self.headers, &[]).len();
+        if bytes > limits::HEADERS_BYTES_MAX {
+            return Err(Error::TooLarge { what: "headers", bytes, max: limits::HEADERS_BYTES_MAX });
+        }
+        Ok(())
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self::new(text.as_bytes().to_vec())
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(body: Vec<u8>) -> Self {
+        Self::new(body)
+    }
+}
+
+impl From<&[u8]> for Message {
+    fn from(body: &[u8]) -> Self {
+        Self::new(body.to_vec())
+    }
+}
+
+impl From<Bytes> for Message {
+    fn from(body: Bytes) -> Self {
+        Self::new(body)
+    }
+}
+
+/// A send was accepted: it is durable on a majority of the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The send's number in its stream.
+    pub number: Number,
+    /// The message's place in the recipient's inbox.
+    pub position: Position,
+}
+
+/// A name that is registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// The name.
+    pub name: Name,
+    /// Its registration.
+    pub id: RegistrationId,
+    /// The server that the client was attached to when the answer came.
+    pub home: Name,
+}
+
+/// A message that was received.
+///
+/// The body shares the buffer that it was read into: copy it to keep a small one for long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its place in the inbox, by which it is acknowledged.
+    pub position: Position,
+    /// Its id.
+    pub message: MessageId,
+    /// The sender's name.
+    pub from: Name,
+    /// The sender's stream.
+    pub stream: StreamId,
+    /// Its number in the stream.
+    pub number: Number,
+    /// When it was accepted, by the cluster's clock, in milliseconds.
+    pub time: Time,
+    /// Another process may have received it before.
+    pub redelivered: bool,
+    /// The headers.
+    pub headers: Headers,
+    /// The body.
+    pub body: Bytes,
+    /// The sender's software encoded the message wrongly: there are no headers, and the body is what it sent, raw.
+    pub malformed: bool,
+}

@@ -1,0 +1,32 @@
+//! The client: everything a program needs to exchange messages over a cluster.
+//!
+//! * [`Client`]: connects, registers, asks; its connection moves by itself to a live server
+//! * [`SendStream`]: sends in order; thousands may wait for their [`Receipt`]s
+//! * [`Inbox`]: deliveries in order, acknowledged explicitly
+//!
+//! Inside: [`session`] is a pure state machine that knows what to send next and what a reply means; [`driver`] is the
+//! task that carries its frames; [`shared`] is what the two and the handles share.
+//!
+//! What a lost connection leaves unanswered is sent again at the next server. That doubles nothing, since every send
+//! has a number and every other request a nonce.
+
+mod api;
+mod driver;
+mod error;
+#[cfg(test)]
+mod fake;
+mod inbox;
+mod message;
+mod session;
+mod settings;
+mod shared;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use self::api::Client;
+pub use self::error::{Doubt, Error, SendError};
+pub use self::inbox::Inbox;
+pub use self::message::{Delivery, Message, Receipt, Registration};
+pub use self::settings::ClientSettings;
+pub use self::stream::{PendingReceipt, SendStream};
