@@ -11,7 +11,10 @@
 
 mod context;
 pub mod disk;
+pub mod history;
 pub mod network;
+pub mod oracle;
+pub mod plan;
 pub mod random;
 pub mod trace;
 pub mod world;
