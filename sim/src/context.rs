@@ -5,6 +5,7 @@
 //! disturb each other, whether one after another or on several threads.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::task::Waker;
@@ -75,6 +76,8 @@ pub(crate) struct Context {
     cost: Cell<Duration>,
     outside_blocking: Cell<u64>,
     panics: RefCell<Vec<Panicked>>,
+    /// The latest observed event of each host and kind.
+    observed: RefCell<BTreeMap<(String, &'static str), String>>,
 }
 
 thread_local! {
@@ -121,6 +124,7 @@ impl Context {
             cost: Cell::default(),
             outside_blocking: Cell::default(),
             panics: RefCell::default(),
+            observed: RefCell::default(),
         });
         let runner = context.add_host("-");
         assert_eq!(runner, RUNNER);
@@ -288,6 +292,15 @@ impl Context {
         let host = self.hosts.borrow()[host].name.to_string();
         self.trace_as(&host, &Event { kind: "panic", subject: "", fields: &[], text: &message });
         self.panics.borrow_mut().push(Panicked { host, message });
+    }
+
+    /// Keeps an event that the current host's code told of.
+    pub(crate) fn keep_observed(&self, kind: &'static str, detail: String) {
+        self.observed.borrow_mut().insert((self.current_name().to_string(), kind), detail);
+    }
+
+    pub(crate) fn observed(&self) -> BTreeMap<(String, &'static str), String> {
+        self.observed.borrow().clone()
     }
 
     pub(crate) fn panics(&self) -> Vec<Panicked> {

@@ -186,6 +186,8 @@ pub enum What {
         /// Whose.
         inbox: String,
     },
+    /// The client has sent everything that it is going to send.
+    SentAll,
     /// The process is gone (the runner writes this one).
     Died,
 }
@@ -205,6 +207,7 @@ impl What {
             Self::Acknowledged { .. } => "client.acked",
             Self::Confirmed { .. } => "client.confirmed",
             Self::Ended { .. } => "client.ended",
+            Self::SentAll => "client.sentall",
             Self::Died => "client.died",
         }
     }

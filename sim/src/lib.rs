@@ -16,5 +16,8 @@ pub mod network;
 pub mod oracle;
 pub mod plan;
 pub mod random;
+pub mod run;
+pub mod scenario;
+pub mod toy;
 pub mod trace;
 pub mod world;

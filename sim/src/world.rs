@@ -95,6 +95,7 @@ impl World for SimWorld {
         context::with(|run| {
             let Observed { kind, who, detail } = event();
             run.trace(&Event { kind, subject: who.as_deref().unwrap_or(""), fields: &[], text: &detail });
+            run.keep_observed(kind, detail);
         });
     }
 }
