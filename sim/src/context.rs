@@ -1,0 +1,321 @@
+//! The state of the run that this thread is in.
+//!
+//! [`restante::world::World`] is made of static functions, so what they stand on must be found without an argument:
+//! it hangs on the thread. The runner installs it and takes it away at the end, so runs in one process do not
+//! disturb each other, whether one after another or on several threads.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::random::{Stream, stream};
+use crate::trace::{Event, Trace};
+
+/// A host's place in [`Context`]; [`RUNNER`] is the runner itself.
+pub(crate) type HostIndex = usize;
+
+/// Who acts between the steps: faults, starts, checks.
+pub(crate) const RUNNER: HostIndex = 0;
+
+/// A task's panic. tokio keeps it for whoever joins the task, and mostly nobody does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Panicked {
+    /// The host whose task it was.
+    pub host: String,
+    /// The panic's message.
+    pub message: String,
+}
+
+#[derive(Debug)]
+struct HostState {
+    name: Rc<str>,
+    /// What the host's own code draws.
+    draws: Stream,
+    /// How long its blocking work waits.
+    delays: Stream,
+    gate: Gate,
+}
+
+/// Holds a host's tasks: turmoil itself cannot pause a host.
+#[derive(Debug, Default)]
+struct Gate {
+    /// The process stands still and will go on.
+    paused: bool,
+    /// The machine lost its power in the middle of this step; the runner clears up after it.
+    dead: bool,
+    /// Counts closings, so that a task leaves its waker once for each.
+    closing: u64,
+    waiting: Vec<Waker>,
+}
+
+impl Gate {
+    fn is_closed(&self) -> bool {
+        self.paused || self.dead
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Context {
+    seed: u64,
+    epoch_ms: u64,
+    /// How long blocking work waits for its thread, in milliseconds.
+    work_ms: RangeInclusive<u64>,
+    trace: RefCell<Option<Trace>>,
+    hosts: RefCell<Vec<HostState>>,
+    current: Cell<HostIndex>,
+    /// The time while the runner acts. Destructors that a crash runs are outside of every runtime, where tokio's clock
+    /// would be the real one.
+    between_steps: Cell<Option<Duration>>,
+    last_time: Cell<Duration>,
+    in_blocking: Cell<bool>,
+    cost: Cell<Duration>,
+    outside_blocking: Cell<u64>,
+    panics: RefCell<Vec<Panicked>>,
+    /// The latest observed event of each host and kind.
+    observed: RefCell<BTreeMap<(String, &'static str), String>>,
+}
+
+thread_local! {
+    static CONTEXT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
+}
+
+/// Takes the context off the thread when the run is over, however it ends.
+#[derive(Debug)]
+pub(crate) struct Installed(pub(crate) Rc<Context>);
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        CONTEXT.with(|slot| slot.borrow_mut().take());
+    }
+}
+
+/// Calls `f` with this thread's context, if it is in a run.
+pub(crate) fn with<R>(f: impl FnOnce(&Context) -> R) -> Option<R> {
+    // The borrow ends before `f` runs, since `f` may come back here.
+    let context = CONTEXT.try_with(|slot| slot.borrow().clone()).ok().flatten()?;
+    Some(f(&context))
+}
+
+/// Like [`with`], for what makes no sense outside of a run.
+pub(crate) fn expect<R>(f: impl FnOnce(&Context) -> R) -> R {
+    match with(f) {
+        Some(value) => value,
+        None => panic!("the simulated world was used outside of a run: start it through restante_sim::run"),
+    }
+}
+
+impl Context {
+    pub(crate) fn install(seed: u64, epoch_ms: u64, work_ms: RangeInclusive<u64>, trace: Trace) -> Installed {
+        let context = Rc::new(Self {
+            seed,
+            epoch_ms,
+            work_ms,
+            trace: RefCell::new(Some(trace)),
+            hosts: RefCell::default(),
+            current: Cell::new(RUNNER),
+            between_steps: Cell::new(Some(Duration::ZERO)),
+            last_time: Cell::default(),
+            in_blocking: Cell::default(),
+            cost: Cell::default(),
+            outside_blocking: Cell::default(),
+            panics: RefCell::default(),
+            observed: RefCell::default(),
+        });
+        let runner = context.add_host("-");
+        assert_eq!(runner, RUNNER);
+        CONTEXT.with(|slot| {
+            let before = slot.borrow_mut().replace(context.clone());
+            assert!(before.is_none(), "a run was started inside another one");
+        });
+        Installed(context)
+    }
+
+    pub(crate) fn add_host(&self, name: &str) -> HostIndex {
+        let mut hosts = self.hosts.borrow_mut();
+        hosts.push(HostState {
+            name: name.into(),
+            draws: stream(self.seed, &format!("draws of {name}")),
+            delays: stream(self.seed, &format!("delays of {name}")),
+            gate: Gate::default(),
+        });
+        hosts.len() - 1
+    }
+
+    /// Makes `host` the current one until the guard is dropped.
+    pub(crate) fn enter(&self, host: HostIndex) -> Entered<'_> {
+        Entered { context: self, before: self.current.replace(host) }
+    }
+
+    pub(crate) fn current(&self) -> HostIndex {
+        self.current.get()
+    }
+
+    pub(crate) fn current_name(&self) -> Rc<str> {
+        self.hosts.borrow()[self.current.get()].name.clone()
+    }
+
+    /// `Some` while the runner acts, `None` while turmoil steps.
+    pub(crate) fn set_between_steps(&self, at: Option<Duration>) {
+        self.between_steps.set(at);
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        let now = self.between_steps.get().or_else(turmoil::sim_elapsed).unwrap_or(self.last_time.get());
+        self.last_time.set(now);
+        now
+    }
+
+    pub(crate) fn unix_millis(&self) -> u64 {
+        self.epoch_ms + self.elapsed().as_millis() as u64
+    }
+
+    /// Adds an event of the current host to the trace.
+    pub(crate) fn trace(&self, event: &Event<'_>) {
+        self.trace_as(&self.current_name(), event);
+    }
+
+    pub(crate) fn trace_as(&self, host: &str, event: &Event<'_>) {
+        let at = self.elapsed();
+        if let Some(trace) = self.trace.borrow_mut().as_mut() {
+            trace.add(at, host, event);
+        }
+    }
+
+    pub(crate) fn events(&self) -> u64 {
+        self.trace.borrow().as_ref().map_or(0, Trace::count)
+    }
+
+    /// Ends the trace; what happens after that (destructors) leaves none.
+    pub(crate) fn take_trace(&self) -> Option<Trace> {
+        self.trace.borrow_mut().take()
+    }
+
+    /// Draws from the current host's stream.
+    pub(crate) fn draw<R>(&self, f: impl FnOnce(&mut Stream) -> R) -> R {
+        f(&mut self.hosts.borrow_mut()[self.current.get()].draws)
+    }
+
+    /// How long the current host's blocking work waits for its thread.
+    pub(crate) fn draw_work_delay(&self) -> Duration {
+        let delays = &mut self.hosts.borrow_mut()[self.current.get()].delays;
+        Duration::from_millis(delays.random_range(self.work_ms.clone()))
+    }
+
+    /// Runs blocking work inline; also returns how long its disk operations took.
+    pub(crate) fn run_blocking<T>(&self, work: impl FnOnce() -> T) -> (T, Duration) {
+        let outer = (self.in_blocking.replace(true), self.cost.take());
+        let value = work();
+        self.in_blocking.set(outer.0);
+        (value, self.cost.replace(outer.1))
+    }
+
+    /// A disk operation took so long.
+    pub(crate) fn add_cost(&self, cost: Duration) {
+        self.cost.set(self.cost.get() + cost);
+    }
+
+    /// Tells that a disk operation runs. Outside of `World::blocking` it would hold up a thread of the real runtime.
+    pub(crate) fn count_disk_operation(&self) {
+        if !self.in_blocking.get() {
+            self.outside_blocking.set(self.outside_blocking.get() + 1);
+        }
+    }
+
+    pub(crate) fn operations_outside_blocking(&self) -> u64 {
+        self.outside_blocking.get()
+    }
+
+    /// Whether a task of `host` must wait. If so, its waker is kept, once for each closing (`left` remembers which).
+    pub(crate) fn must_wait(&self, host: HostIndex, left: &mut u64, waker: &Waker) -> bool {
+        let gate = &mut self.hosts.borrow_mut()[host].gate;
+        if !gate.is_closed() {
+            return false;
+        }
+        if *left != gate.closing {
+            *left = gate.closing;
+            gate.waiting.push(waker.clone());
+        }
+        true
+    }
+
+    pub(crate) fn pause(&self, host: HostIndex) {
+        let gate = &mut self.hosts.borrow_mut()[host].gate;
+        if !gate.is_closed() {
+            gate.closing += 1;
+        }
+        gate.paused = true;
+    }
+
+    /// Lets a paused host's tasks go on, in the order in which they were held.
+    pub(crate) fn resume(&self, host: HostIndex) {
+        let waiting = {
+            let gate = &mut self.hosts.borrow_mut()[host].gate;
+            gate.paused = false;
+            if gate.is_closed() { Vec::new() } else { std::mem::take(&mut gate.waiting) }
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// The host's machine stops in the middle of a step: none of its tasks runs any more.
+    pub(crate) fn kill(&self, host: &str) {
+        let mut hosts = self.hosts.borrow_mut();
+        if let Some(host) = hosts.iter_mut().find(|h| *h.name == *host) {
+            if !host.gate.is_closed() {
+                host.gate.closing += 1;
+            }
+            host.gate.dead = true;
+        }
+    }
+
+    pub(crate) fn is_dead(&self, host: HostIndex) -> bool {
+        self.hosts.borrow()[host].gate.dead
+    }
+
+    /// The host starts again (or its dead tasks are about to go away): an open gate, nobody waiting at it. A pause
+    /// that is still on holds the new tasks, too.
+    pub(crate) fn revive(&self, host: HostIndex) {
+        // A waker may be the last thing that holds a task, whose destructor comes back here: the borrow ends first.
+        let _waiting = {
+            let gate = &mut self.hosts.borrow_mut()[host].gate;
+            gate.dead = false;
+            gate.closing += 1;
+            std::mem::take(&mut gate.waiting)
+        };
+    }
+
+    pub(crate) fn record_panic(&self, host: HostIndex, message: String) {
+        let host = self.hosts.borrow()[host].name.to_string();
+        self.trace_as(&host, &Event { kind: "panic", subject: "", fields: &[], text: &message });
+        self.panics.borrow_mut().push(Panicked { host, message });
+    }
+
+    /// Keeps an event that the current host's code told of.
+    pub(crate) fn keep_observed(&self, kind: &'static str, detail: String) {
+        self.observed.borrow_mut().insert((self.current_name().to_string(), kind), detail);
+    }
+
+    pub(crate) fn observed(&self) -> BTreeMap<(String, &'static str), String> {
+        self.observed.borrow().clone()
+    }
+
+    pub(crate) fn panics(&self) -> Vec<Panicked> {
+        self.panics.borrow().clone()
+    }
+}
+
+/// Puts the host before back.
+pub(crate) struct Entered<'a> {
+    context: &'a Context,
+    before: HostIndex,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.context.current.set(self.before);
+    }
+}

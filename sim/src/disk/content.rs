@@ -1,0 +1,228 @@
+//! What is in one file: what reads see, and what a power cut would leave of it.
+//!
+//! Reads see `pages`. For every 512-byte sector that was written since it was last durable, `unsynced` keeps the bytes
+//! that are on the platter. So a sync costs what was written since the last one, and nothing grows with the file.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use rand::RngExt;
+
+use crate::random::Stream;
+
+/// A disk writes so many bytes at once or not at all.
+pub const SECTOR_BYTES: u64 = 512;
+const SECTOR: usize = SECTOR_BYTES as usize;
+pub(super) const PAGE_BYTES: u64 = 4096;
+const PAGE: usize = PAGE_BYTES as usize;
+
+type Sector = [u8; SECTOR];
+
+/// The bytes on the platter below a sector that was written and not synced.
+#[derive(Debug)]
+struct Unsynced {
+    /// `None` is all zeros.
+    durable: Option<Box<Sector>>,
+    /// Whether the next sync covers it. A failed one leaves its sectors behind: Linux marks such pages clean, so a
+    /// later sync succeeds without having written them.
+    covered: bool,
+}
+
+/// How much of what was not synced a power cut leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tear {
+    /// None of it.
+    Nothing,
+    /// All of it.
+    Everything,
+    /// Any of its sectors.
+    Some,
+}
+
+impl Tear {
+    pub(super) fn draw(random: &mut Stream) -> Self {
+        match random.random_range(0..4) {
+            0 => Self::Nothing,
+            1 => Self::Everything,
+            _ => Self::Some,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    /// A page that is not there is all zeros.
+    pages: BTreeMap<u64, Box<[u8; PAGE]>>,
+    len: u64,
+    durable_len: u64,
+    /// Whether the next sync covers the length: see [`Unsynced::covered`].
+    len_covered: bool,
+    unsynced: BTreeMap<u64, Unsynced>,
+}
+
+impl Content {
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.pages.len() as u64 * PAGE_BYTES
+    }
+
+    /// Bytes that a write would take beyond those in use.
+    pub(super) fn growth(&self, offset: u64, bytes: usize) -> u64 {
+        if bytes == 0 {
+            return 0;
+        }
+        let (first, last) = (offset / PAGE_BYTES, (offset + bytes as u64 - 1) / PAGE_BYTES);
+        (last - first + 1 - self.pages.range(first..=last).count() as u64) * PAGE_BYTES
+    }
+
+    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        if offset.checked_add(buffer.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.copy_out(offset, buffer);
+        Ok(())
+    }
+
+    fn copy_out(&self, offset: u64, buffer: &mut [u8]) {
+        for_pieces(offset, buffer.len(), PAGE_BYTES, |page, start, range| match self.pages.get(&page) {
+            Some(bytes) => buffer[range.clone()].copy_from_slice(&bytes[start..start + range.len()]),
+            None => buffer[range].fill(0),
+        });
+    }
+
+    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        for sector in offset / SECTOR_BYTES..=(offset + bytes.len() as u64 - 1) / SECTOR_BYTES {
+            self.save(sector);
+        }
+        for_pieces(offset, bytes.len(), PAGE_BYTES, |page, start, range| {
+            let page = self.pages.entry(page).or_insert_with(|| Box::new([0; PAGE]));
+            page[start..start + range.len()].copy_from_slice(&bytes[range]);
+        });
+        let end = offset + bytes.len() as u64;
+        if end > self.len {
+            self.len = end;
+            self.len_covered = true;
+        }
+    }
+
+    pub(super) fn set_len(&mut self, len: u64) {
+        if len < self.len {
+            let pages: Vec<u64> = self.pages.range(len / PAGE_BYTES..).map(|(page, _)| *page).collect();
+            for page in pages {
+                let first = page * PAGE_BYTES / SECTOR_BYTES;
+                for sector in first.max(len / SECTOR_BYTES)..first + PAGE_BYTES / SECTOR_BYTES {
+                    self.save(sector);
+                }
+            }
+            self.zero_from(len);
+        }
+        if len != self.len {
+            self.len = len;
+            self.len_covered = true;
+        }
+    }
+
+    /// Keeps what the platter has of a sector that is about to change.
+    fn save(&mut self, sector: u64) {
+        if let Some(unsynced) = self.unsynced.get_mut(&sector) {
+            unsynced.covered = true;
+            return;
+        }
+        let durable = self.pages.contains_key(&(sector * SECTOR_BYTES / PAGE_BYTES)).then(|| {
+            let mut bytes = Box::new([0; SECTOR]);
+            self.copy_out(sector * SECTOR_BYTES, &mut *bytes);
+            bytes
+        });
+        self.unsynced.insert(sector, Unsynced { durable, covered: true });
+    }
+
+    /// Reads beyond the end, should the file grow again, are zeros.
+    fn zero_from(&mut self, len: u64) {
+        let (page, start) = (len / PAGE_BYTES, (len % PAGE_BYTES) as usize);
+        if start > 0 {
+            if let Some(bytes) = self.pages.get_mut(&page) {
+                bytes[start..].fill(0);
+            }
+            self.pages.split_off(&(page + 1));
+        } else {
+            self.pages.split_off(&page);
+        }
+    }
+
+    pub(super) fn sync(&mut self) {
+        self.unsynced.retain(|_, unsynced| !unsynced.covered);
+        if self.len_covered {
+            self.durable_len = self.len;
+        }
+    }
+
+    pub(super) fn sync_failed(&mut self) {
+        self.unsynced.values_mut().for_each(|unsynced| unsynced.covered = false);
+        self.len_covered = false;
+    }
+
+    /// The power goes: what was not synced is there or not, sector by sector.
+    pub(super) fn crash(&mut self, tear: Tear, random: &mut Stream) {
+        // Whole files tend to be lost or kept together; a drawn share reaches both ends and what is between.
+        let share = random.random_range(0.0..1.0);
+        for (sector, unsynced) in std::mem::take(&mut self.unsynced) {
+            let keep = match tear {
+                Tear::Nothing => false,
+                Tear::Everything => true,
+                Tear::Some => random.random_bool(share),
+            };
+            if !keep {
+                self.restore(sector, unsynced.durable.as_deref());
+            }
+        }
+        let (low, high) = (self.len.min(self.durable_len), self.len.max(self.durable_len));
+        let len = match tear {
+            Tear::Nothing => self.durable_len,
+            Tear::Everything => self.len,
+            Tear::Some => match random.random_range(0..3) {
+                0 => self.durable_len,
+                1 => self.len,
+                _ => random.random_range(low..=high),
+            },
+        };
+        self.zero_from(len);
+        self.len = len;
+        self.durable_len = len;
+        self.len_covered = true;
+    }
+
+    fn restore(&mut self, sector: u64, durable: Option<&Sector>) {
+        let offset = sector * SECTOR_BYTES;
+        let (page, start) = (offset / PAGE_BYTES, (offset % PAGE_BYTES) as usize);
+        match durable {
+            Some(bytes) => {
+                let page = self.pages.entry(page).or_insert_with(|| Box::new([0; PAGE]));
+                page[start..start + SECTOR].copy_from_slice(bytes);
+            }
+            None => {
+                if let Some(page) = self.pages.get_mut(&page) {
+                    page[start..start + SECTOR].fill(0);
+                }
+            }
+        }
+    }
+}
+
+/// Cuts `offset..offset + len` at multiples of `unit`: the unit's number, where in it the piece starts, and which part
+/// of the caller's bytes it is.
+fn for_pieces(offset: u64, len: usize, unit: u64, mut f: impl FnMut(u64, usize, std::ops::Range<usize>)) {
+    let mut done = 0;
+    while done < len {
+        let at = offset + done as u64;
+        let start = at % unit;
+        let piece = ((unit - start) as usize).min(len - done);
+        f(at / unit, start as usize, done..done + piece);
+        done += piece;
+    }
+}

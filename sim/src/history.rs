@@ -1,0 +1,306 @@
+//! What clients saw: the journals that they keep themselves, which is all that the [`crate::oracle`] judges by.
+//!
+//! A client writes an entry at the moment it knows: when it hands a send to the library, when the library answers, when
+//! a delivery is in its hands. The journals of a run share one order, which is the order in which things happened, and
+//! survive the client's death like a notebook on the desk.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::context;
+use crate::trace::Event;
+
+/// One life of a client.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// The client's name.
+    pub client: String,
+    /// Counted from 1.
+    pub life: u32,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.client, self.life)
+    }
+}
+
+/// A send as its sender counts it: it is written into the body, so that whoever receives it knows it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SendKey {
+    /// Who sent it.
+    pub sender: String,
+    /// Which of the sender's send streams, over all its lives.
+    pub stream: u64,
+    /// The number in the stream, counted from 1.
+    pub number: u64,
+}
+
+impl fmt::Display for SendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.sender, self.stream, self.number)
+    }
+}
+
+impl SendKey {
+    /// A body that tells this send, about `bytes` long, and its digest.
+    pub fn body(&self, bytes: usize) -> (Bytes, u64) {
+        let mut body = format!("{} {} {} ", self.sender, self.stream, self.number).into_bytes();
+        let mut filler = xxh3_64(&body);
+        while body.len() < bytes {
+            body.push(filler as u8);
+            filler = filler.rotate_left(13).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
+        }
+        let digest = xxh3_64(&body);
+        (body.into(), digest)
+    }
+
+    /// Which send a body tells, and its digest. `None` if no client of ours made such a body.
+    pub fn of_body(body: &[u8]) -> (Option<Self>, u64) {
+        let mut words = body.splitn(4, |byte| *byte == b' ').map(|word| std::str::from_utf8(word).ok());
+        let key = || {
+            let sender = words.next()??.to_owned();
+            let stream = words.next()??.parse().ok()?;
+            let number = words.next()??.parse().ok()?;
+            Some(Self { sender, stream, number })
+        };
+        let mut key = key;
+        (key(), xxh3_64(body))
+    }
+}
+
+/// Why a send was refused for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// The recipient is not registered.
+    NoSuchClient,
+    /// The recipient's inbox is full.
+    InboxFull,
+    /// Something else, in its words.
+    Other(String),
+}
+
+/// What a client saw. `session` counts the attachments of readers over the whole run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// A registration was receipted.
+    Registered {
+        /// The name.
+        name: String,
+    },
+    /// The client asks for the end of a registration: from now on it may be gone.
+    Deregistering {
+        /// The name.
+        name: String,
+    },
+    /// A send was handed to the library. From now on it may have happened.
+    Invoked {
+        /// Which.
+        send: SendKey,
+        /// The recipient.
+        to: String,
+        /// The digest of its body.
+        digest: u64,
+    },
+    /// A send got its receipt.
+    Accepted {
+        /// Which.
+        send: SendKey,
+        /// Its place in the recipient's inbox.
+        position: u64,
+    },
+    /// A send was refused for good.
+    Refused {
+        /// Which.
+        send: SendKey,
+        /// The reason given.
+        why: Why,
+    },
+    /// Nobody knows, and this client will not ask again.
+    Unknown {
+        /// Which.
+        send: SendKey,
+    },
+    /// The client asks to become the reader.
+    Attaching {
+        /// Of these attachments.
+        session: u64,
+        /// Whose.
+        inbox: String,
+    },
+    /// It is the reader.
+    Attached {
+        /// Which attachment.
+        session: u64,
+        /// Whose.
+        inbox: String,
+    },
+    /// A message is in the client's hands.
+    Delivered {
+        /// In which attachment.
+        session: u64,
+        /// Whose.
+        inbox: String,
+        /// Its place.
+        position: u64,
+        /// Whether it was marked as one that may have been delivered before.
+        redelivered: bool,
+        /// The sender that the cluster names.
+        from: String,
+        /// The number that the cluster names.
+        number: u64,
+        /// What the body says.
+        send: Option<SendKey>,
+        /// The digest of the body.
+        digest: u64,
+    },
+    /// The client acknowledges these positions. From now on they may never come again.
+    Acknowledged {
+        /// In which attachment.
+        session: u64,
+        /// Whose.
+        inbox: String,
+        /// The first; 1 for a cumulative one.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
+    /// What was acknowledged up to here is durable.
+    Confirmed {
+        /// In which attachment.
+        session: u64,
+        /// Whose.
+        inbox: String,
+        /// The last position that was acknowledged when the client asked.
+        to: u64,
+    },
+    /// The attachment is over, as far as this client knows.
+    Ended {
+        /// Which.
+        session: u64,
+        /// Whose.
+        inbox: String,
+    },
+    /// The client has sent everything that it is going to send.
+    SentAll,
+    /// The process is gone (the runner writes this one).
+    Died,
+}
+
+impl What {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Registered { .. } => "client.registered",
+            Self::Deregistering { .. } => "client.deregistering",
+            Self::Invoked { .. } => "client.invoked",
+            Self::Accepted { .. } => "client.accepted",
+            Self::Refused { .. } => "client.refused",
+            Self::Unknown { .. } => "client.unknown",
+            Self::Attaching { .. } => "client.attaching",
+            Self::Attached { .. } => "client.attached",
+            Self::Delivered { .. } => "client.delivered",
+            Self::Acknowledged { .. } => "client.acked",
+            Self::Confirmed { .. } => "client.confirmed",
+            Self::Ended { .. } => "client.ended",
+            Self::SentAll => "client.sentall",
+            Self::Died => "client.died",
+        }
+    }
+}
+
+/// One entry of the journals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The simulated time.
+    pub at: Duration,
+    /// Who saw it.
+    pub process: Process,
+    /// What.
+    pub what: What,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>10.3} s {} {:?}", self.at.as_secs_f64(), self.process, self.what)
+    }
+}
+
+/// All journals of a run, in the order in which things happened.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct History {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// Whether the run came to its end: nothing more will be delivered.
+    pub complete: bool,
+}
+
+/// The pen: cheap to clone, one for the whole run.
+#[derive(Debug, Clone, Default)]
+pub struct Journal(Arc<Mutex<Pages>>);
+
+#[derive(Debug, Default)]
+struct Pages {
+    entries: Vec<Entry>,
+    sessions: u64,
+    streams: u64,
+}
+
+impl Journal {
+    /// Writes an entry.
+    pub fn write(&self, process: &Process, what: What) {
+        let at = context::with(|run| {
+            let text = format!("{what:?}");
+            run.trace(&Event { kind: what.kind(), subject: "", fields: &[("life", u64::from(process.life))], text: &text });
+            run.elapsed()
+        });
+        self.0.lock().entries.push(Entry { at: at.unwrap_or_default(), process: process.clone(), what });
+    }
+
+    /// A number for an attachment that is about to be asked for.
+    pub fn next_session(&self) -> u64 {
+        let mut pages = self.0.lock();
+        pages.sessions += 1;
+        pages.sessions
+    }
+
+    /// A number for a send stream that is about to be opened.
+    pub fn next_stream(&self) -> u64 {
+        let mut pages = self.0.lock();
+        pages.streams += 1;
+        pages.streams
+    }
+
+    /// Everything so far.
+    pub fn history(&self, complete: bool) -> History {
+        History { entries: self.0.lock().entries.clone(), complete }
+    }
+
+    /// Looks at the entries so far, from `skip` on.
+    pub fn look<R>(&self, skip: usize, f: impl FnOnce(&[Entry]) -> R) -> R {
+        let pages = self.0.lock();
+        f(pages.entries.get(skip..).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_tells_its_send_at_any_size() {
+        let key = SendKey { sender: "client1".into(), stream: 3, number: 70 };
+        for bytes in [0, 13, 14, 15, 300] {
+            let (body, digest) = key.body(bytes);
+            assert_eq!(SendKey::of_body(&body), (Some(key.clone()), digest));
+            assert!(body.len() >= bytes);
+        }
+        assert_eq!(SendKey::of_body(b"client1 3").0, None);
+        assert_eq!(SendKey::of_body(b"").0, None);
+        assert_eq!(SendKey::of_body(&[0xff, b' ', b'1', b' ', b'1', b' ']).0, None);
+    }
+}

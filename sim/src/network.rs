@@ -1,0 +1,199 @@
+//! [`Network`] over turmoil's TCP. Addresses are `name:port`, where the name is a host's.
+//!
+//! A connection is known by `client:port>server:port` at both ends, and every piece carries its offset in its
+//! direction, so that a trace's reader can tell which write became which read.
+//!
+//! What turmoil's TCP does not do: it never sends a lost segment again, so a connection that was cut by a partition may
+//! stay silent for good. Whoever waits on one needs a deadline, as on a real network, only more often.
+
+use std::fmt::{self, Debug};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use restante::world::{BoxFuture, Connection, Listener, Network};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use turmoil::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use turmoil::net::{TcpListener, TcpStream};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::context;
+use crate::trace::Event;
+
+/// The network of the run that this thread is in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SimNetwork;
+
+impl Network for SimNetwork {
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let (_, port) = split(address)?;
+            // A host listens on all its addresses: turmoil gives it only one.
+            let listener = TcpListener::bind(("0.0.0.0", port)).await.map_err(|e| named(e, "listen on", address))?;
+            let host = here();
+            let address = format!("{host}:{}", listener.local_addr()?.port());
+            trace(&host, &Event::new("net.listen", &address, &[]));
+            Ok(Box::new(SimListener { listener, address, host }) as Box<dyn Listener>)
+        })
+    }
+
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>> {
+        Box::pin(async move {
+            let (name, port) = split(address)?;
+            let host = here();
+            trace(&host, &Event::new("net.connect", address, &[]));
+            match TcpStream::connect((name, port)).await {
+                Ok(stream) => {
+                    let label = format!("{host}:{}>{address}", stream.local_addr()?.port());
+                    Ok(connection(stream, "net.connected", label, host, address.to_owned()))
+                }
+                Err(error) => {
+                    trace(&host, &Event::new("net.refused", address, &[]));
+                    Err(named(error, "connect to", address))
+                }
+            }
+        })
+    }
+}
+
+struct SimListener {
+    listener: TcpListener,
+    address: String,
+    host: Arc<str>,
+}
+
+impl Listener for SimListener {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>> {
+        Box::pin(async move {
+            let (stream, peer) = self.listener.accept().await?;
+            let peer = name_of(peer);
+            let label = format!("{peer}>{}", self.address);
+            Ok(connection(stream, "net.accept", label, self.host.clone(), peer))
+        })
+    }
+
+    fn address(&self) -> String {
+        self.address.clone()
+    }
+}
+
+fn connection(stream: TcpStream, how: &str, label: String, host: Arc<str>, peer: String) -> Connection {
+    trace(&host, &Event::new(how, &label, &[]));
+    let label: Arc<str> = label.into();
+    let (reader, writer) = stream.into_split();
+    Connection {
+        reader: Box::new(Reader { half: reader, end: End { label: label.clone(), host: host.clone(), offset: 0, close: "net.close_read" } }),
+        writer: Box::new(Writer { half: writer, end: End { label, host, offset: 0, close: "net.close_write" } }),
+        peer,
+    }
+}
+
+/// One direction of a connection at one of its ends.
+struct End {
+    label: Arc<str>,
+    host: Arc<str>,
+    offset: u64,
+    close: &'static str,
+}
+
+impl End {
+    fn moved(&mut self, kind: &str, bytes: &[u8]) {
+        let fields = [("offset", self.offset), ("bytes", bytes.len() as u64), ("digest", xxh3_64(bytes))];
+        trace(&self.host, &Event::new(kind, &self.label, &fields));
+        self.offset += bytes.len() as u64;
+    }
+
+    fn event(&self, kind: &str) {
+        trace(&self.host, &Event::new(kind, &self.label, &[("offset", self.offset)]));
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.event(self.close);
+    }
+}
+
+struct Reader {
+    half: OwnedReadHalf,
+    end: End,
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        task: &mut TaskContext<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.half).poll_read(task, buffer);
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => {
+                this.end.moved("net.read", &buffer.filled()[before..]);
+            }
+            Poll::Ready(Ok(())) => this.end.event("net.end"),
+            Poll::Ready(Err(_)) => this.end.event("net.reset"),
+        }
+        polled
+    }
+}
+
+struct Writer {
+    half: OwnedWriteHalf,
+    end: End,
+}
+
+impl AsyncWrite for Writer {
+    fn poll_write(self: Pin<&mut Self>, task: &mut TaskContext<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.half).poll_write(task, bytes);
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(Ok(written)) => this.end.moved("net.write", &bytes[..*written]),
+            Poll::Ready(Err(_)) => this.end.event("net.broken"),
+        }
+        polled
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().half).poll_flush(task)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.end.event("net.shutdown");
+        Pin::new(&mut this.half).poll_shutdown(task)
+    }
+}
+
+impl Debug for SimListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimListener").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+fn here() -> Arc<str> {
+    Arc::from(&*context::expect(context::Context::current_name))
+}
+
+fn trace(host: &str, event: &Event<'_>) {
+    context::with(|run| run.trace_as(host, event));
+}
+
+fn name_of(peer: SocketAddr) -> String {
+    let name = turmoil::reverse_lookup(peer.ip()).unwrap_or_else(|| peer.ip().to_string());
+    format!("{name}:{}", peer.port())
+}
+
+fn split(address: &str) -> io::Result<(&str, u16)> {
+    let parts = address.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse().ok()?)));
+    parts.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{address:?} is no host:port")))
+}
+
+fn named(error: io::Error, verb: &str, address: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {verb} {address}: {error}"))
+}

@@ -1,0 +1,132 @@
+//! P3: messages of one stream are in the inbox in the order sent; an inbox is one sequence, and every reader sees the
+//! same one, without leaving anything out that is not acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::history::{History, SendKey, What};
+
+#[derive(Default)]
+struct Inbox<'a> {
+    /// What is known to be where, from deliveries and from receipts.
+    places: BTreeMap<u64, &'a SendKey>,
+    /// The last position that each attachment delivered.
+    last: BTreeMap<u64, u64>,
+    /// Acknowledged by anybody: all up to here, and single ones above.
+    floor: u64,
+    above: BTreeSet<u64>,
+}
+
+impl<'a> Inbox<'a> {
+    /// Something is known to be at `position`; what was known before, if that is something else.
+    fn place(&mut self, position: u64, send: &'a SendKey) -> Option<&'a SendKey> {
+        let before = *self.places.entry(position).or_insert(send);
+        (before != send).then_some(before)
+    }
+
+    fn acknowledge(&mut self, from: u64, to: u64) {
+        if from <= self.floor + 1 {
+            self.floor = self.floor.max(to);
+        } else {
+            self.above.extend(from..=to);
+        }
+        while self.above.remove(&(self.floor + 1)) {
+            self.floor += 1;
+        }
+    }
+
+    /// The first position between the two that nobody acknowledged.
+    fn left_out(&self, after: u64, before: u64) -> Option<u64> {
+        (after.max(self.floor) + 1..before).find(|position| !self.above.contains(position))
+    }
+}
+
+pub(super) fn check(history: &History) -> Vec<String> {
+    let mut violations = Vec::new();
+    let mut recipients: BTreeMap<&SendKey, &str> = BTreeMap::new();
+    let mut inboxes: BTreeMap<&str, Inbox<'_>> = BTreeMap::new();
+    for entry in &history.entries {
+        let at = entry.at.as_secs_f64();
+        let mut place = |name, position, send| {
+            if let Some(before) = inboxes.entry(name).or_default().place(position, send) {
+                violations.push(format!("position {position} of {name} is {before}, and at {at:.3} s it is {send}"));
+            }
+        };
+        match &entry.what {
+            What::Invoked { send, to, .. } => drop(recipients.insert(send, to)),
+            What::Accepted { send, position } => {
+                if let Some(to) = recipients.get(send) {
+                    place(to, *position, send);
+                }
+            }
+            What::Delivered { session, inbox: name, position, send, .. } => {
+                if let Some(send) = send {
+                    place(name, *position, send);
+                }
+                let inbox = inboxes.entry(name).or_default();
+                let last = inbox.last.insert(*session, *position).unwrap_or(0);
+                if *position < last {
+                    violations.push(format!("position {position} of {name} came after {last}, at {at:.3} s"));
+                } else if let Some(left_out) = inbox.left_out(last, *position) {
+                    violations.push(format!(
+                        "position {position} of {name} came at {at:.3} s, and {left_out}, which nobody acknowledged, \
+                         was left out"
+                    ));
+                }
+            }
+            What::Acknowledged { inbox, from, to, .. } => inboxes.entry(inbox).or_default().acknowledge(*from, *to),
+            _ => {}
+        }
+    }
+    for (name, inbox) in &inboxes {
+        let mut last: BTreeMap<(&str, u64), u64> = BTreeMap::new();
+        for (position, send) in &inbox.places {
+            let before = last.insert((&send.sender, send.stream), send.number);
+            if let Some(before) = before.filter(|before| *before > send.number) {
+                violations.push(format!("position {position} of {name} is {send}, behind number {before} of its stream"));
+            }
+        }
+    }
+    violations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::examples::*;
+    use super::*;
+
+    fn rejects(whats: Vec<What>, expected: &str) {
+        let violations = check(&complete(whats));
+        assert!(violations.iter().any(|text| text.contains(expected)), "{violations:?}");
+    }
+
+    #[test]
+    fn a_streams_messages_are_in_the_order_sent() {
+        rejects(vec![delivered(1, 1, 2), delivered(1, 2, 1)], "behind number 2");
+        // Also if only the receipts tell.
+        rejects(vec![invoked(1), invoked(2), accepted(1, 2), accepted(2, 1)], "behind number 2");
+    }
+
+    #[test]
+    fn every_reader_sees_the_same_sequence() {
+        rejects(vec![delivered(1, 1, 1), again(delivered(2, 1, 2))], "position 1 of client2 is client1.1.1, and");
+        rejects(vec![invoked(1), accepted(1, 1), delivered(1, 1, 2)], "position 1 of client2 is client1.1.1, and");
+    }
+
+    #[test]
+    fn a_reader_goes_forward_and_leaves_nothing_out() {
+        rejects(vec![delivered(1, 1, 1), delivered(1, 2, 2), delivered(1, 1, 1)], "came after 2");
+        rejects(vec![delivered(1, 1, 1), delivered(1, 3, 3)], "2, which nobody acknowledged");
+        rejects(vec![delivered(1, 2, 2)], "1, which nobody acknowledged");
+    }
+
+    #[test]
+    fn what_is_acknowledged_may_be_left_out() {
+        let single = What::Acknowledged { session: 1, inbox: "client2".into(), from: 2, to: 2 };
+        let first = vec![delivered(1, 1, 1), delivered(1, 2, 2), delivered(1, 3, 3), single];
+        let whats = |rest: Vec<What>| complete([first.clone(), rest].concat());
+        assert!(check(&whats(vec![again(delivered(2, 1, 1)), again(delivered(2, 3, 3))])).is_empty());
+        assert!(!check(&whats(vec![again(delivered(2, 3, 3))])).is_empty());
+        assert!(check(&whats(vec![acknowledged(1, 1), again(delivered(2, 3, 3))])).is_empty());
+        assert!(check(&good()).is_empty());
+    }
+}

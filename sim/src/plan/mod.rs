@@ -1,0 +1,235 @@
+//! Everything random about one run, as text that a person can read and edit.
+//!
+//! ```text
+//! seed 42
+//! servers a b c
+//! clients 6
+//! messages 40
+//! body 16..400
+//! at 2.1s for 1.3s crash a
+//! at 4s for 2s partition a | b c
+//! ```
+//!
+//! One line is one setting or one fault interval, and no line needs another one: deleting any leaves a valid plan. A
+//! setting that is not there has its default; a fault that names a host which is not there does nothing (and
+//! [`Plan::warnings`] says so). A plan's text ([`std::fmt::Display`]) parses back to the plan ([`std::str::FromStr`]).
+//! Lines that start with `#` are comments.
+//!
+//! To add a setting: a field of [`Plan`], a line each in `display` and `parse`. To add a kind of fault: a variant of
+//! [`Fault`], a line each in the same two, what it does in `run::faults`, and its weight in `swarm`.
+
+mod parse;
+mod swarm;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+pub use self::parse::BadPlan;
+
+/// A span of simulated time, in milliseconds: turmoil's timers know nothing finer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis(pub u64);
+
+impl From<Millis> for Duration {
+    fn from(millis: Millis) -> Self {
+        Self::from_millis(millis.0)
+    }
+}
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, rest) = (self.0 / 1000, self.0 % 1000);
+        match (seconds, rest) {
+            (0, 0) => f.write_str("0s"),
+            (0, rest) => write!(f, "{rest}ms"),
+            (seconds, 0) => write!(f, "{seconds}s"),
+            (seconds, rest) => write!(f, "{seconds}.{}s", format!("{rest:03}").trim_end_matches('0')),
+        }
+    }
+}
+
+/// Everything random about one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// What every stream of random numbers of the run grows from.
+    pub seed: u64,
+    /// The servers' names.
+    pub servers: Vec<String>,
+    /// How many clients; they are called `client1`, `client2`…
+    pub clients: u32,
+    /// How many messages each client sends.
+    pub messages: u32,
+    /// How many bytes a message's body has.
+    pub body: RangeInclusive<u64>,
+    /// How long a client waits between two sends.
+    pub pace: RangeInclusive<Millis>,
+    /// How long the network takes for one segment, one way.
+    pub latency: RangeInclusive<Millis>,
+    /// How long blocking work waits for a thread.
+    pub work: RangeInclusive<Millis>,
+    /// How long a disk's sync takes.
+    pub sync: RangeInclusive<Millis>,
+    /// The step of the simulation: within it, hosts do not see each other.
+    pub tick: Millis,
+    /// How long the safety phase lasts, in which the faults are.
+    pub duration: Millis,
+    /// How long after that everything must be delivered and equal.
+    pub liveness: Millis,
+    /// The faults, each by itself.
+    pub faults: Vec<Interval>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            servers: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            clients: 4,
+            messages: 50,
+            body: 16..=400,
+            pace: Millis(0)..=Millis(40),
+            latency: Millis(1)..=Millis(8),
+            work: Millis(0)..=Millis(1),
+            sync: Millis(0)..=Millis(4),
+            tick: Millis(1),
+            duration: Millis(10_000),
+            liveness: Millis(20_000),
+            faults: Vec::new(),
+        }
+    }
+}
+
+/// A fault that begins and ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interval {
+    /// When it begins.
+    pub at: Millis,
+    /// How long it lasts. Whatever is still on when the safety phase ends, ends then.
+    pub lasts: Millis,
+    /// What.
+    pub fault: Fault,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The machine loses its power, and with it what its disk has not synced. The others hear nothing of it.
+    Crash(String),
+    /// The process is killed; the machine goes on, so nothing that was written is lost, and connections are closed.
+    Bounce(String),
+    /// All servers lose their power at once.
+    PowerCut,
+    /// The process stands still, and then goes on as if nothing had been.
+    Pause(String),
+    /// Segments between hosts of different groups are lost. Hosts that are in no group are not affected.
+    Partition(Vec<Vec<String>>),
+    /// Segments between hosts of different groups wait until it ends, and then arrive at once.
+    Hold(Vec<Vec<String>>),
+    /// Every sync of this server takes so much longer.
+    SlowSync(String, Millis),
+    /// The process is killed, and its disk is empty when it comes back.
+    LostDisk(String),
+}
+
+impl Fault {
+    /// The word that a plan has for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Crash(_) => "crash",
+            Self::Bounce(_) => "bounce",
+            Self::PowerCut => "power-cut",
+            Self::Pause(_) => "pause",
+            Self::Partition(_) => "partition",
+            Self::Hold(_) => "hold",
+            Self::SlowSync(..) => "slow-sync",
+            Self::LostDisk(_) => "lost-disk",
+        }
+    }
+
+    /// The hosts that it names.
+    pub fn hosts(&self) -> Vec<&str> {
+        match self {
+            Self::Crash(host) | Self::Bounce(host) | Self::Pause(host) | Self::LostDisk(host) => vec![host],
+            Self::SlowSync(host, _) => vec![host],
+            Self::PowerCut => Vec::new(),
+            Self::Partition(groups) | Self::Hold(groups) => groups.iter().flatten().map(String::as_str).collect(),
+        }
+    }
+}
+
+impl Interval {
+    /// When it ends.
+    pub fn end(&self) -> Millis {
+        Millis(self.at.0.saturating_add(self.lasts.0))
+    }
+}
+
+impl Plan {
+    /// The clients' names.
+    pub fn client_names(&self) -> Vec<String> {
+        (1..=self.clients).map(|n| format!("client{n}")).collect()
+    }
+
+    /// What the plan says that will have no effect, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let clients = self.client_names();
+        let mut warnings = Vec::new();
+        for interval in &self.faults {
+            for host in interval.fault.hosts() {
+                if !self.servers.iter().chain(&clients).any(|name| name == host) {
+                    warnings.push(format!("`{interval}` names {host}, which is no host of this plan"));
+                }
+            }
+            if interval.at >= self.duration {
+                warnings.push(format!("`{interval}` begins after the safety phase, which lasts {}", self.duration));
+            }
+        }
+        warnings
+    }
+}
+
+fn range<T: fmt::Display>(range: &RangeInclusive<T>) -> String {
+    format!("{}..{}", range.start(), range.end())
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}", self.seed)?;
+        writeln!(f, "servers {}", self.servers.join(" "))?;
+        writeln!(f, "clients {}", self.clients)?;
+        writeln!(f, "messages {}", self.messages)?;
+        writeln!(f, "body {}", range(&self.body))?;
+        writeln!(f, "pace {}", range(&self.pace))?;
+        writeln!(f, "latency {}", range(&self.latency))?;
+        writeln!(f, "work {}", range(&self.work))?;
+        writeln!(f, "sync {}", range(&self.sync))?;
+        writeln!(f, "tick {}", self.tick)?;
+        writeln!(f, "duration {}", self.duration)?;
+        writeln!(f, "liveness {}", self.liveness)?;
+        self.faults.iter().try_for_each(|interval| writeln!(f, "{interval}"))
+    }
+}
+
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {} for {} {}", self.at, self.lasts, self.fault)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
+        match self {
+            Self::Crash(host) | Self::Bounce(host) | Self::Pause(host) | Self::LostDisk(host) => write!(f, " {host}"),
+            Self::SlowSync(host, by) => write!(f, " {host} {by}"),
+            Self::PowerCut => Ok(()),
+            Self::Partition(groups) | Self::Hold(groups) => {
+                let groups: Vec<String> = groups.iter().map(|group| group.join(" ")).collect();
+                write!(f, " {}", groups.join(" | "))
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Text and back, and that every line stands alone.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn millis() -> impl Strategy<Value = Millis> + Clone {
+    prop_oneof![0u64..5000, (0u64..100).prop_map(|s| s * 1000), any::<u32>().prop_map(u64::from)].prop_map(Millis)
+}
+
+fn positive() -> impl Strategy<Value = Millis> {
+    (1u64..100_000).prop_map(Millis)
+}
+
+fn span<T: Ord + Clone + fmt::Debug>(one: impl Strategy<Value = T> + Clone) -> impl Strategy<Value = RangeInclusive<T>> {
+    (one.clone(), one).prop_map(|(x, y)| x.clone().min(y.clone())..=x.max(y))
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[A-Za-z0-9._-]{1,8}"
+}
+
+fn names(least: usize) -> impl Strategy<Value = Vec<String>> {
+    prop::collection::btree_set(name(), least..6).prop_map(|names| names.into_iter().collect())
+}
+
+fn groups() -> impl Strategy<Value = Vec<Vec<String>>> {
+    (names(2), any::<prop::sample::Index>()).prop_map(|(mut names, at)| {
+        let rest = names.split_off(1 + at.index(names.len() - 1));
+        vec![names, rest]
+    })
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        name().prop_map(Fault::Crash),
+        name().prop_map(Fault::Bounce),
+        Just(Fault::PowerCut),
+        name().prop_map(Fault::Pause),
+        name().prop_map(Fault::LostDisk),
+        groups().prop_map(Fault::Partition),
+        groups().prop_map(Fault::Hold),
+        (name(), millis()).prop_map(|(host, by)| Fault::SlowSync(host, by)),
+    ]
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let interval = (millis(), millis(), fault()).prop_map(|(at, lasts, fault)| Interval { at, lasts, fault });
+    let cluster = (any::<u64>(), names(1), any::<u32>(), any::<u32>(), span(any::<u64>()));
+    let delays = (span(millis()), span(millis()), span(millis()), span(millis()));
+    let phases = (positive(), positive(), positive());
+    (cluster, delays, phases, prop::collection::vec(interval, 0..8)).prop_map(
+        |((seed, servers, clients, messages, body), (pace, latency, work, sync), (tick, duration, liveness), faults)| {
+            Plan {
+                seed,
+                servers,
+                clients,
+                messages,
+                body,
+                pace,
+                latency,
+                work,
+                sync,
+                tick,
+                duration,
+                liveness,
+                faults,
+            }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_plans_text_parses_back_to_the_plan(plan in plan()) {
+        prop_assert_eq!(plan.to_string().parse::<Plan>(), Ok(plan));
+    }
+
+    #[test]
+    fn deleting_any_line_leaves_a_plan(plan in plan(), at in any::<prop::sample::Index>()) {
+        let text = plan.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        let deleted = at.index(lines.len());
+        let rest: Vec<&str> = lines.iter().enumerate().filter(|(i, _)| *i != deleted).map(|(_, line)| *line).collect();
+        prop_assert!(rest.join("\n").parse::<Plan>().is_ok());
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "(at|for|seed|body|hold|a|\\||[0-9.]{1,24}|ms|s|\\.\\.| |\n){0,40}") {
+        let _ = text.parse::<Plan>();
+    }
+}
+
+#[test]
+fn a_persons_plan_is_read() {
+    let text = "# the leader dies\n\nseed 7\n  at 2.1s for 1.3s crash a\nat 500ms for 2s partition a | b c\nat 1s for 0s power-cut\n";
+    let plan: Plan = text.parse().unwrap();
+    assert_eq!((plan.seed, plan.clients), (7, Plan::default().clients));
+    assert_eq!(plan.faults[0], Interval { at: Millis(2100), lasts: Millis(1300), fault: Fault::Crash("a".into()) });
+    assert_eq!(plan.faults[1].to_string(), "at 500ms for 2s partition a | b c");
+    assert!(plan.warnings().is_empty());
+}
+
+#[test]
+fn what_is_no_plan_is_refused_with_its_line() {
+    for (text, problem) in [
+        ("sead 1", "no setting"),
+        ("seed x", "no number"),
+        ("seed 1\nseed 2", "twice"),
+        ("body 9..3", "ends before"),
+        ("latency 1..2", "no time"),
+        ("tick 0s", "more than nothing"),
+        ("at 1s crash a", "at TIME for TIME"),
+        ("at 1s for 1s explode a", "no kind of fault"),
+        ("at 1s for 1s crash", "not a name"),
+        ("at 1s for 1s partition a b", "at least two"),
+        ("at 1s for 1s partition a | a", "twice"),
+        ("at 1.2345s for 1s crash a", "no time"),
+        ("servers a a", "twice"),
+    ] {
+        let error = text.parse::<Plan>().unwrap_err();
+        assert!(error.to_string().contains(problem), "{text:?}: {error}");
+        assert_eq!(error.line, text.lines().count());
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_told() {
+    let plan: Plan = "duration 5s\nat 1s for 1s crash z\nat 6s for 1s crash a".parse().unwrap();
+    assert_eq!(plan.warnings().len(), 2);
+}

@@ -1,0 +1,202 @@
+//! The hosts of a run: starting them, and taking them down in the ways that machines and processes go.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use restante::world::{Disk, Host};
+
+use super::{Runner, Verdict};
+use crate::context::{HostIndex, RUNNER};
+use crate::disk::Drive;
+use crate::history::{Process, What};
+use crate::network::SimNetwork;
+use crate::random::stream;
+use crate::scenario::{ClientSeat, ServerSeat};
+use crate::trace::Event;
+use crate::world::Scoped;
+
+/// All hosts, servers first, in the plan's order.
+#[derive(Debug, Default)]
+pub(super) struct Hosts(Vec<OneHost>);
+
+#[derive(Debug)]
+pub(super) struct OneHost {
+    pub(super) name: String,
+    pub(super) index: HostIndex,
+    /// A client has none.
+    pub(super) drive: Option<Drive>,
+    /// How many faults keep it down.
+    pub(super) down: u32,
+    /// How many faults hold its tasks.
+    pub(super) paused: u32,
+    /// Lives so far.
+    life: Rc<Cell<u32>>,
+    /// How its code ended, if it did.
+    ended: Rc<RefCell<Option<Result<(), String>>>>,
+}
+
+/// How a host goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The machine loses its power. If `silent`, nobody hears of it.
+    PowerCut { silent: bool },
+    /// The process is killed. Its machine closes its connections and keeps what it wrote.
+    Killed,
+}
+
+impl Hosts {
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|host| host.name == name)
+    }
+
+    pub(super) fn at(&mut self, at: usize) -> &mut OneHost {
+        &mut self.0[at]
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.0.iter().map(|host| host.name.clone()).collect()
+    }
+
+    pub(super) fn servers(&self) -> Vec<usize> {
+        (0..self.0.len()).filter(|at| self.0[*at].drive.is_some()).collect()
+    }
+
+    /// A server that ended, or a client that failed.
+    pub(super) fn ended_by_itself(&self) -> Option<String> {
+        self.0.iter().find_map(|host| {
+            let ended = host.ended.borrow();
+            match (ended.as_ref()?, &host.drive) {
+                (Err(error), _) => Some(format!("{} ended: {error}", host.name)),
+                (Ok(()), Some(_)) => Some(format!("{} ended without having been told to", host.name)),
+                (Ok(()), None) => None,
+            }
+        })
+    }
+
+    pub(super) fn clients_missing(&self) -> Result<(), String> {
+        let open = self.0.iter().filter(|host| host.drive.is_none() && host.ended.borrow().is_none());
+        let names: Vec<&str> = open.map(|host| host.name.as_str()).collect();
+        if names.is_empty() { Ok(()) } else { Err(format!("{} have not closed", names.join(", "))) }
+    }
+}
+
+impl Runner<'_> {
+    pub(super) fn start_all(&mut self) -> Result<(), Verdict> {
+        let clients = self.plan.client_names();
+        let hosts = self.plan.servers.len() + clients.len();
+        if hosts > 200 || self.plan.servers.iter().any(|server| clients.contains(server)) {
+            return Err(Verdict::Harness("a plan has at most 200 hosts, each with a name of its own".to_owned()));
+        }
+        for name in self.plan.servers.clone() {
+            let sync = self.plan.sync.start().0..=self.plan.sync.end().0;
+            let drive = Drive::new(&name, self.plan.seed, sync);
+            self.start_new(name, Some(drive));
+        }
+        clients.into_iter().for_each(|name| self.start_new(name, None));
+        Ok(())
+    }
+
+    fn start_new(&mut self, name: String, drive: Option<Drive>) {
+        let host = OneHost {
+            index: self.context.add_host(&name),
+            name: name.clone(),
+            drive: drive.clone(),
+            down: 0,
+            paused: 0,
+            life: Rc::default(),
+            ended: Rc::default(),
+        };
+        let (index, life, ended) = (host.index, host.life.clone(), host.ended.clone());
+        let (scenario, context) = (self.scenario, self.context);
+        let (plan, journal, stages) = (self.plan.clone(), self.journal.clone(), self.stages.clone());
+        self.sim.host(name.clone(), move || {
+            life.set(life.get() + 1);
+            ended.replace(None);
+            context.trace_as(&name, &Event::new("host.start", "", &[("life", u64::from(life.get()))]));
+            let disk = drive.as_ref().map(|drive| Arc::new(drive.attach()) as Arc<dyn Disk>);
+            let host = Host { network: Arc::new(SimNetwork), disk };
+            let is_server = host.disk.is_some();
+            // Whatever the scenario does right away is done as this host, like everything after.
+            let entered = context.enter(index);
+            let software = if is_server {
+                scenario.server(ServerSeat { name: name.clone(), life: life.get(), host, plan: plan.clone() })
+            } else {
+                scenario.client(ClientSeat {
+                    process: Process { client: name.clone(), life: life.get() },
+                    host,
+                    plan: plan.clone(),
+                    journal: journal.clone(),
+                    random: stream(plan.seed, &format!("workload of {name}, life {}", life.get())),
+                    stages: stages.clone(),
+                })
+            };
+            drop(entered);
+            let ended = ended.clone();
+            Scoped::new(index, async move {
+                ended.replace(Some(software.await));
+                Ok(())
+            })
+        });
+        self.hosts.0.push(host);
+    }
+
+    /// Takes a host down, if it is up.
+    pub(super) fn take_down(&mut self, at: usize, end: End) {
+        let host = self.hosts.at(at);
+        host.down += 1;
+        if host.down > 1 {
+            // It is down already. Without power, it also loses what it had kept when it was only killed.
+            if let (End::PowerCut { .. }, Some(drive)) = (end, &host.drive) {
+                drive.power_cut();
+            }
+            return;
+        }
+        let (name, index, drive, life) = (host.name.clone(), host.index, host.drive.clone(), host.life.get());
+        assert_eq!(self.context.current(), RUNNER, "faults happen between steps");
+        let kind = if end == End::Killed { "host.killed" } else { "host.power_cut" };
+        self.context.trace_as(&name, &Event::new(kind, "", &[("life", u64::from(life))]));
+        match &drive {
+            // Access ends first: what destructors still write goes nowhere.
+            Some(drive) if end == End::Killed => drive.process_died(),
+            Some(drive) => drive.power_cut(),
+            None => self.journal.write(&Process { client: name.clone(), life }, What::Died),
+        }
+        if end == (End::PowerCut { silent: true }) {
+            // turmoil closes a crashed host's connections, which a machine without power does not.
+            self.isolate(&name);
+            self.sim.crash(name);
+            self.restore_links();
+        } else {
+            self.sim.crash(name);
+        }
+        self.context.revive(index);
+    }
+
+    /// One fault less keeps a host down; the last one lets it start.
+    pub(super) fn bring_up(&mut self, at: usize) {
+        let host = self.hosts.at(at);
+        assert!(host.down > 0, "{} is not down", host.name);
+        host.down -= 1;
+        if host.down == 0 {
+            let name = host.name.clone();
+            self.sim.bounce(name);
+        }
+    }
+
+    pub(super) fn pause(&mut self, at: usize) {
+        let host = self.hosts.at(at);
+        host.paused += 1;
+        let index = host.index;
+        self.context.pause(index);
+    }
+
+    pub(super) fn resume(&mut self, at: usize) {
+        let host = self.hosts.at(at);
+        host.paused -= 1;
+        if host.paused == 0 {
+            let index = host.index;
+            self.context.resume(index);
+        }
+    }
+}

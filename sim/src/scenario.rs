@@ -1,0 +1,113 @@
+//! What runs on the hosts: the runner knows only this.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use parking_lot::Mutex;
+use restante::world::{BoxFuture, Host};
+
+use crate::history::{Journal, Process};
+use crate::plan::Plan;
+use crate::random::Stream;
+
+/// What runs on the hosts of a run.
+pub trait Scenario {
+    /// One life of a server. It goes on until the runner ends it; ending by itself, for whatever reason, fails the run.
+    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>>;
+
+    /// One life of a client. It sends what the plan says ([`crate::history::What::SentAll`]), reads what comes, and
+    /// ends at [`Stage::Stop`].
+    fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>>;
+
+    /// Whether the servers are where they should be when nothing happens any more (equal digests, one leader).
+    ///
+    /// # Errors
+    /// What is still missing.
+    fn settled(&self, view: &View) -> Result<(), String> {
+        let _ = view;
+        Ok(())
+    }
+}
+
+/// What a server is given for one life.
+#[derive(Debug)]
+pub struct ServerSeat {
+    /// Its name, which is its host's name, too.
+    pub name: String,
+    /// Which of its lives, counted from 1.
+    pub life: u32,
+    /// Network and disk.
+    pub host: Host,
+    /// The run's plan.
+    pub plan: Arc<Plan>,
+}
+
+/// What a client is given for one life.
+#[derive(Debug)]
+pub struct ClientSeat {
+    /// Its name and which of its lives.
+    pub process: Process,
+    /// The network.
+    pub host: Host,
+    /// The run's plan.
+    pub plan: Arc<Plan>,
+    /// Where it writes what it sees.
+    pub journal: Journal,
+    /// What its workload draws from: recipients, sizes, waits.
+    pub random: Stream,
+    /// Where the run stands.
+    pub stages: Stages,
+}
+
+/// What can be seen of the servers from outside.
+#[derive(Debug)]
+pub struct View {
+    /// The latest event that each host's code told of ([`restante::world::World::observe`]), by host and kind.
+    pub observed: BTreeMap<(String, &'static str), String>,
+    /// The run's plan.
+    pub plan: Arc<Plan>,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Stage {
+    /// Faults may happen.
+    #[default]
+    Faults,
+    /// They have ended: what was accepted must arrive, and fresh sends must be accepted.
+    Calm,
+    /// Everything has arrived: clients close what they have open and end.
+    Stop,
+}
+
+/// Tells clients where the run stands.
+#[derive(Debug, Clone, Default)]
+pub struct Stages(Arc<Mutex<(Stage, Vec<Waker>)>>);
+
+impl Stages {
+    pub(crate) fn advance(&self, stage: Stage) {
+        let waiting = {
+            let mut state = self.0.lock();
+            state.0 = stage;
+            std::mem::take(&mut state.1)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until the run has come to `stage`.
+    pub async fn reached(&self, stage: Stage) {
+        poll_fn(|task| {
+            let mut state = self.0.lock();
+            if state.0 >= stage {
+                return Poll::Ready(());
+            }
+            if !state.1.iter().any(|waker| waker.will_wake(task.waker())) {
+                state.1.push(task.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}

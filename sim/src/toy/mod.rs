@@ -1,0 +1,130 @@
+//! The smallest server and client that use every seam: for testing the harness itself.
+//!
+//! Each server keeps the inboxes of the clients whose names hash to it, in one append-only file; nothing is replicated.
+//! So it keeps the promises as long as its disks do and the servers come back, which is enough to show that the
+//! simulated world is the same twice, and, with one of its [`Flaw`]s, that the oracle sees a broken promise.
+
+mod client;
+mod server;
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use restante::wire::frame;
+use restante::world::{BoxFuture, Connection};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::plan::Plan;
+use crate::scenario::{ClientSeat, Scenario, ServerSeat};
+use crate::world::SimWorld;
+
+const PORT: u16 = 8080;
+const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// What the toy does wrong, on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// Answers before the sync.
+    NoSync,
+    /// Takes a send that is made again for a new one.
+    NoMemory,
+    /// Delivers a later message before an earlier one, now and then.
+    NoOrder,
+    /// Takes acknowledgements of readers that were replaced, and never tells them.
+    NoFence,
+    /// Does not mark redeliveries.
+    NoMark,
+    /// Changes a byte of a body, now and then.
+    Garbles,
+    /// Panics, now and then.
+    Panics,
+    /// Stops answering after a while.
+    Stops,
+}
+
+/// The toy, with a flaw or without.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Toy {
+    /// What it does wrong.
+    pub flaw: Option<Flaw>,
+}
+
+impl Toy {
+    fn has(self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
+    }
+}
+
+impl Scenario for Toy {
+    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
+        server::start::<SimWorld>(*self, seat)
+    }
+
+    fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>> {
+        client::start::<SimWorld>(seat)
+    }
+}
+
+/// The server that keeps `inbox`.
+fn address_of(plan: &Plan, inbox: &str) -> String {
+    let at = xxh3_64(inbox.as_bytes()) % plan.servers.len() as u64;
+    format!("{}:{PORT}", plan.servers[at as usize])
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Request {
+    Put(Letter),
+    Attach { inbox: String, expected: u64, nonce: u64 },
+    Get { inbox: String, epoch: u64, after: u64 },
+    Acknowledge { inbox: String, epoch: u64, to: u64 },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Letter {
+    to: String,
+    from: String,
+    stream: u64,
+    number: u64,
+    body: Bytes,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Reply {
+    Accepted { position: u64 },
+    Attached { epoch: u64, acknowledged: u64 },
+    Moved { current: u64 },
+    Letters(Vec<(u64, bool, Letter)>),
+    Acknowledged,
+    Fenced,
+}
+
+/// Requests or replies on a connection.
+struct Pipe {
+    connection: Connection,
+    buffer: BytesMut,
+}
+
+impl Pipe {
+    fn new(connection: Connection) -> Self {
+        Self { connection, buffer: BytesMut::new() }
+    }
+
+    async fn send<T: Serialize>(&mut self, value: &T) -> io::Result<()> {
+        let mut out = BytesMut::new();
+        frame::put(&mut out, 1, value, &[]);
+        self.connection.writer.write_all(&out).await
+    }
+
+    async fn receive<T: for<'de> Deserialize<'de>>(&mut self) -> io::Result<T> {
+        loop {
+            if let Some(frame) = frame::split(&mut self.buffer, FRAME_BYTES_MAX).map_err(io::Error::other)? {
+                return frame::take(&frame.payload).map(|(value, _)| value).map_err(io::Error::other);
+            }
+            if self.connection.reader.read_buf(&mut self.buffer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
