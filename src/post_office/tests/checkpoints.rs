@@ -201,7 +201,8 @@ fn a_damaged_checkpoint_is_refused() {
         newer[0] = 2;
         let mut bad = good.clone();
         bad.insert(key.clone(), newer.into());
-        let refused = matches!(load(&bad), Err(LoadError::Record { source: BadRecord::Newer { found: 2, known: 1 }, .. }));
+        let refused =
+            matches!(load(&bad), Err(LoadError::Record { source: BadRecord::Newer { found: 2, known: 1 }, .. }));
         assert!(refused, "{key:?}");
     }
     let backwards = good.iter().rev().map(|(key, value)| (key.clone(), value.clone()));

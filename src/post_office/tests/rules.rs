@@ -288,10 +288,7 @@ fn ids_count_over_the_batches_of_an_entry() {
     assert_eq!(log.office.registration("b").map(|r| r.registration), Some(Id::at(1, 1)));
     assert_eq!(log.office.registration("c").map(|r| r.registration), Some(Id::at(1, 5)));
     assert!(log.office.registration("d").is_none());
-    let past_the_ordinals = [
-        batch(other, 2, frames(&["f"]), u32::MAX),
-        batch(other, 3, frames(&["g"]), 1),
-    ];
+    let past_the_ordinals = [batch(other, 2, frames(&["f"]), u32::MAX), batch(other, 3, frames(&["g"]), 1)];
     log.entry(&past_the_ordinals);
     assert!(log.office.registration("f").is_some());
     assert!(log.office.registration("g").is_none(), "it would have no id of its own");
