@@ -11,9 +11,7 @@ use super::{PostOffice, checkpoint};
 use crate::wire::batch::{self, BadEntry, Batch};
 use crate::wire::client::SendFailure;
 use crate::wire::command::Command;
-use crate::wire::{
-    Epoch, Id, Number, Origin, Position, RegistrationId, SendOutcome, SendRefusal, StreamId, frame,
-};
+use crate::wire::{Epoch, Id, Number, Origin, Position, RegistrationId, SendOutcome, SendRefusal, StreamId, frame};
 
 /// Whoever is told of effects.
 pub(super) type Tell<'a> = &'a mut dyn FnMut(Effect<'_>);

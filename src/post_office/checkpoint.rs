@@ -231,8 +231,7 @@ impl PostOffice {
             let stored = inbox.stored;
             let removed_to = floor.min(stored.most);
             if removed_to > stored.gone {
-                let [from, to] =
-                    [stored.gone, removed_to].map(|p| records::key(Kind::Slot, &[client.id.0, p + 1]));
+                let [from, to] = [stored.gone, removed_to].map(|p| records::key(Kind::Slot, &[client.id.0, p + 1]));
                 out.push(Change::RemoveRange { from, to });
             }
             for (position, slot) in inbox.messages_from(stored.sure + 1) {

@@ -16,12 +16,8 @@ use super::streams::Stream;
 use crate::wire::{Incarnation, MessageId, Position, RegistrationId};
 
 pub(super) fn meta(office: &PostOffice) -> Change {
-    let record = MetaRecord {
-        applied: office.applied,
-        time: office.time,
-        quotas: office.quotas,
-        malformed: office.malformed,
-    };
+    let record =
+        MetaRecord { applied: office.applied, time: office.time, quotas: office.quotas, malformed: office.malformed };
     Change::put(key(Kind::Meta, &[]), encode(&record))
 }
 
@@ -32,8 +28,7 @@ pub(super) fn progress(incarnation: Incarnation, progress: &Progress) -> Change 
 
 pub(super) fn enrolments(servers: &Servers, mut put: impl FnMut(Change)) {
     for (name, server) in &servers.enrolled {
-        let record =
-            EnrolledRecord { incarnation: server.incarnation, address: &server.address, disk: server.disk };
+        let record = EnrolledRecord { incarnation: server.incarnation, address: &server.address, disk: server.disk };
         put(Change::put(key_of_bytes(Kind::Enrolled, name.as_bytes()), encode(&record)));
     }
     for (disk, incarnation) in &servers.disks {

@@ -71,8 +71,7 @@ mod tests {
 
     fn acknowledge(up_to: u64, ranges: &[(u64, u64)]) -> Vec<u8> {
         let ranges = ranges.iter().map(|(a, b)| (Position(*a), Position(*b))).collect();
-        let command =
-            Command::Acknowledge { registration: Id(1), epoch: Epoch(1), up_to: Position(up_to), ranges };
+        let command = Command::Acknowledge { registration: Id(1), epoch: Epoch(1), up_to: Position(up_to), ranges };
         payload(&command, b"")
     }
 

@@ -1,0 +1,363 @@
+//! The post office as somebody would write it who cares about nothing but being right: lists that are searched, and
+//! nothing is ever forgotten that need not be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use restante::limits;
+use restante::post_office::{Answer, BatchVerdict, Effect};
+use restante::wire::client::SendFailure;
+use restante::wire::command::Command;
+use restante::wire::{
+    Epoch, Id, Name, Nonce, Number, Origin, Position, Quotas, Refusal, RegistrationId, SendOutcome, SendRefusal,
+    StreamId,
+};
+
+pub type Told = Vec<Effect<'static>>;
+
+#[derive(Debug, Clone)]
+pub struct Mail {
+    pub id: Id,
+    pub stream: StreamId,
+    pub number: u64,
+    pub time: u64,
+    pub from: String,
+    pub content: Vec<u8>,
+    pub acknowledged: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub id: RegistrationId,
+    pub name: String,
+    pub nonce: Nonce,
+    pub home: String,
+    pub last_seen: u64,
+    pub epoch: u64,
+    pub reader: Option<(Nonce, u32)>,
+    /// Everything that ever arrived; the first one is at position 1.
+    pub mail: Vec<Mail>,
+    /// Positions that are redeliveries for whoever reads now, and those that become so if another process comes.
+    pub marked: BTreeSet<u64>,
+    pub exposed: BTreeSet<u64>,
+}
+
+impl Client {
+    pub fn waiting(&self) -> Vec<(u64, &Mail)> {
+        (1u64..).zip(&self.mail).filter(|(_, mail)| !mail.acknowledged).collect()
+    }
+
+    pub fn waiting_bytes(&self) -> u64 {
+        self.waiting().iter().map(|(_, mail)| mail.content.len() as u64).sum()
+    }
+
+    pub fn floor(&self) -> u64 {
+        self.mail.iter().take_while(|mail| mail.acknowledged).count() as u64
+    }
+
+    fn expose_window(&mut self) {
+        if let Some((_, window)) = self.reader {
+            let seen: Vec<u64> = self.waiting().iter().take(window as usize).map(|(position, _)| *position).collect();
+            self.exposed.extend(seen);
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Stream {
+    pub id: StreamId,
+    pub owner: RegistrationId,
+    pub nonce: Nonce,
+    /// Recipient, content and outcome of every number from 1 on.
+    pub sends: Vec<(String, Vec<u8>, SendOutcome)>,
+    pub confirmed: u64,
+    pub used: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    pub time: u64,
+    pub quotas: Quotas,
+    pub malformed: u64,
+    pub boots: BTreeMap<u64, (u64, u64)>,
+    pub clients: Vec<Client>,
+    pub streams: Vec<Stream>,
+    /// Server, incarnation, address, disk: the latest of each server last.
+    pub enrolled: Vec<(String, u64, String, Nonce)>,
+}
+
+impl Model {
+    pub fn batch(&mut self, origin: Origin, sequence: u64) -> BatchVerdict {
+        let (boot, last) = self.boots.get(&origin.incarnation).copied().unwrap_or((origin.boot, 0));
+        let last = if origin.boot > boot { 0 } else { last };
+        if origin.boot < boot || sequence <= last {
+            BatchVerdict::Repeat
+        } else if sequence == last + 1 {
+            self.boots.insert(origin.incarnation, (origin.boot, sequence));
+            BatchVerdict::Applied
+        } else {
+            BatchVerdict::Gap { expected: last + 1 }
+        }
+    }
+
+    pub fn named(&self, name: &str) -> Option<&Client> {
+        self.clients.iter().find(|client| client.name == name)
+    }
+
+    fn client(&mut self, id: RegistrationId) -> Option<&mut Client> {
+        self.clients.iter_mut().find(|client| client.id == id)
+    }
+
+    pub fn command(&mut self, origin: Origin, id: Id, command: &Command<'_>, content: &[u8], told: &mut Told) {
+        match command {
+            Command::Send { stream, number, confirmed, to } => {
+                let (stream, number) = (*stream, *number);
+                let (result, arrived) = self.send(id, stream, number, *confirmed, to, content);
+                told.push(Effect::Sent { origin, stream, number, result });
+                told.extend(arrived.map(|(registration, position)| Effect::Arrived { registration, position }));
+            }
+            Command::Confirm { stream, confirmed } => {
+                let time = self.time;
+                if let Some(stream) = self.streams.iter_mut().find(|s| s.id == *stream) {
+                    stream.used = time;
+                    stream.confirmed = stream.confirmed.max(confirmed.0.min(stream.sends.len() as u64));
+                }
+            }
+            Command::Acknowledge { registration, epoch, up_to, ranges } => {
+                self.acknowledge(origin, *registration, *epoch, *up_to, ranges, told);
+            }
+            Command::SetQuotas(quotas) => self.quotas = *quotas,
+            Command::Tick => {
+                let (now, idle) = (self.time, self.quotas.stream_idle_ms);
+                let over: Vec<_> = self.streams.iter().filter(|s| now - s.used >= idle).map(|s| s.id).collect();
+                over.into_iter().for_each(|stream| self.close(stream, told));
+            }
+            other => {
+                let answer = self.request(id, other, told).unwrap_or_else(Answer::Refused);
+                let nonce = other.nonce().expect("all others have a nonce");
+                told.push(Effect::Answered { origin, nonce, answer });
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        id: Id,
+        stream: StreamId,
+        number: Number,
+        confirmed: Number,
+        to: &str,
+        content: &[u8],
+    ) -> (Result<SendOutcome, SendFailure>, Option<(RegistrationId, Position)>) {
+        let (time, quotas) = (self.time, self.quotas);
+        let Some(at) = self.streams.iter().position(|s| s.id == stream) else {
+            return (Err(SendFailure::StreamClosed), None);
+        };
+        let known = &mut self.streams[at];
+        let last = known.sends.len() as u64;
+        known.used = time;
+        known.confirmed = known.confirmed.max(confirmed.0.min(last));
+        let (owner, unconfirmed) = (known.owner, last - known.confirmed);
+        let sender = self.client(owner).expect("the owner of an open stream");
+        sender.last_seen = time;
+        let from = sender.name.clone();
+        let known = &self.streams[at];
+        if number.0 <= known.confirmed {
+            return (Err(SendFailure::AlreadyAnswered), None);
+        }
+        if number.0 <= last {
+            let (first_to, first_content, outcome) = &known.sends[number.0 as usize - 1];
+            let same = first_to == to && first_content == content;
+            return (if same { Ok(*outcome) } else { Err(SendFailure::OtherContent) }, None);
+        }
+        if number.0 != last + 1 {
+            return (Err(SendFailure::Gap { expected: Number(last + 1) }), None);
+        }
+        if unconfirmed >= u64::from(quotas.stream_window) {
+            return (Err(SendFailure::WindowFull { window: quotas.stream_window }), None);
+        }
+        let mut arrived = None;
+        let outcome = match self.clients.iter_mut().find(|client| client.name == to) {
+            None => SendOutcome::Refused(SendRefusal::NoSuchClient),
+            Some(client)
+                if client.waiting().len() as u64 >= quotas.inbox_messages
+                    || client.waiting_bytes() + content.len() as u64 > quotas.inbox_bytes =>
+            {
+                SendOutcome::Refused(SendRefusal::InboxFull)
+            }
+            Some(client) => {
+                let content = content.to_vec();
+                client.mail.push(Mail { id, stream, number: number.0, time, from, content, acknowledged: false });
+                let position = Position(client.mail.len() as u64);
+                arrived = Some((client.id, position));
+                SendOutcome::Accepted(position)
+            }
+        };
+        self.streams[at].sends.push((to.to_owned(), content.to_vec(), outcome));
+        (Ok(outcome), arrived)
+    }
+
+    fn acknowledge(
+        &mut self,
+        origin: Origin,
+        registration: RegistrationId,
+        epoch: Epoch,
+        up_to: Position,
+        ranges: &[(Position, Position)],
+        told: &mut Told,
+    ) {
+        let mut below = up_to;
+        let mut malformed = ranges.len() > limits::ACKNOWLEDGE_RANGES_MAX;
+        for (from, to) in ranges {
+            malformed |= *from <= below || from > to;
+            below = *to;
+        }
+        if malformed {
+            self.malformed += 1;
+            return told.push(Effect::Skipped { origin, reason: "" });
+        }
+        let time = self.time;
+        let Some(client) = self.client(registration) else { return };
+        if client.epoch != epoch.0 || epoch.0 == 0 {
+            return;
+        }
+        client.last_seen = time;
+        for (position, mail) in (1u64..).zip(&mut client.mail) {
+            let named = |(from, to): &(Position, Position)| from.0 <= position && position <= to.0;
+            mail.acknowledged |= position <= up_to.0 || ranges.iter().any(named);
+        }
+        told.push(Effect::Acknowledged { registration, epoch, up_to: Position(client.floor()) });
+    }
+
+    fn close(&mut self, stream: StreamId, told: &mut Told) {
+        let before = self.streams.len();
+        self.streams.retain(|s| s.id != stream);
+        if self.streams.len() < before {
+            told.push(Effect::StreamClosed { stream });
+        }
+    }
+
+    fn request(&mut self, id: Id, command: &Command<'_>, told: &mut Told) -> Result<Answer, Refusal> {
+        let time = self.time;
+        let name_is_good = |name: &str| Name::new(name).map(drop).map_err(|e| Refusal::Malformed(e.to_string()));
+        match *command {
+            Command::Register { nonce, name, home } => {
+                name_is_good(name)?;
+                name_is_good(home)?;
+                match self.named(name) {
+                    Some(known) if known.nonce == nonce => return Ok(Answer::Registered { registration: known.id }),
+                    Some(known) => return Err(Refusal::AlreadyRegistered { registration: known.id }),
+                    None if self.clients.len() as u64 >= self.quotas.clients => {
+                        return Err(Refusal::TooManyClients { quota: self.quotas.clients });
+                    }
+                    None => {}
+                }
+                self.clients.push(Client {
+                    id,
+                    name: name.to_owned(),
+                    nonce,
+                    home: home.to_owned(),
+                    last_seen: time,
+                    epoch: 0,
+                    reader: None,
+                    mail: Vec::new(),
+                    marked: BTreeSet::new(),
+                    exposed: BTreeSet::new(),
+                });
+                Ok(Answer::Registered { registration: id })
+            }
+            Command::Deregister { name, registration, .. } => {
+                let held = self.named(name).map(|client| client.id);
+                let ended = match (registration, held) {
+                    (None, None) => return Err(Refusal::NotRegistered),
+                    (None, Some(held)) => held,
+                    (Some(asked), held) if Some(asked) == held => asked,
+                    (Some(asked), _) if self.clients.iter().all(|client| client.id != asked) => {
+                        return Ok(Answer::Deregistered);
+                    }
+                    _ => return Err(Refusal::Malformed("that registration is another name's".into())),
+                };
+                let streams: Vec<_> = self.streams.iter().filter(|s| s.owner == ended).map(|s| s.id).collect();
+                streams.into_iter().for_each(|stream| self.close(stream, told));
+                let at = self.clients.iter().position(|client| client.id == ended).expect("it is held");
+                let client = self.clients.remove(at);
+                if client.epoch > 0 {
+                    told.push(Effect::Fenced { registration: ended, epoch: Epoch(client.epoch), by: None });
+                }
+                Ok(Answer::Deregistered)
+            }
+            Command::OpenStream { nonce, name } => {
+                let owner = self.named(name).ok_or(Refusal::NotRegistered)?.id;
+                let open: Vec<_> = self.streams.iter().filter(|s| s.owner == owner).collect();
+                if let Some(known) = open.iter().find(|s| s.nonce == nonce) {
+                    return Ok(Answer::StreamOpened { stream: known.id, registration: owner });
+                }
+                if open.len() as u64 >= u64::from(self.quotas.streams_per_client) {
+                    return Err(Refusal::TooManyStreams { quota: self.quotas.streams_per_client });
+                }
+                self.streams.push(Stream { id, owner, nonce, sends: Vec::new(), confirmed: 0, used: time });
+                Ok(Answer::StreamOpened { stream: id, registration: owner })
+            }
+            Command::CloseStream { stream, .. } => {
+                self.close(stream, told);
+                Ok(Answer::StreamClosed)
+            }
+            Command::Attach { nonce, name, home, expected, resumes, window } => {
+                name_is_good(home)?;
+                let registration = self.named(name).ok_or(Refusal::NotRegistered)?.id;
+                let client = self.client(registration).expect("it is registered");
+                if client.reader.is_none_or(|(known, _)| known != nonce) {
+                    let current = client.epoch;
+                    if expected.0 != current {
+                        return Err(Refusal::EpochMoved { current: Epoch(current) });
+                    }
+                    client.expose_window();
+                    if !resumes {
+                        client.marked.append(&mut client.exposed);
+                    }
+                    client.epoch += 1;
+                    client.reader = Some((nonce, window.clamp(1, limits::READER_WINDOW_MAX)));
+                    let by = Some(Epoch(client.epoch));
+                    if current > 0 {
+                        told.push(Effect::Fenced { registration, epoch: Epoch(current), by });
+                    }
+                }
+                client.home = home.to_owned();
+                client.last_seen = time;
+                let acknowledged = Position(client.floor());
+                Ok(Answer::Attached { registration, epoch: Epoch(client.epoch), acknowledged })
+            }
+            Command::Detach { registration, epoch, delivered, .. } => {
+                let client = self.client(registration).ok_or(Refusal::RegistrationEnded)?;
+                if client.epoch != epoch.0 || epoch.0 == 0 {
+                    return Err(Refusal::EpochMoved { current: Epoch(client.epoch) });
+                }
+                match delivered {
+                    Some(delivered) => {
+                        client.marked.extend((1..=client.mail.len() as u64).filter(|p| *p <= delivered.0));
+                        client.exposed.clear();
+                    }
+                    None => client.expose_window(),
+                }
+                client.reader = None;
+                client.last_seen = time;
+                Ok(Answer::Detached)
+            }
+            Command::Enroll { server, address, disk } => {
+                name_is_good(server)?;
+                if address.is_empty() || address.len() > limits::ADDRESS_BYTES_MAX {
+                    return Err(Refusal::Malformed("an address has 1 to 255 bytes".into()));
+                }
+                let latest = self.enrolled.iter().rposition(|known| known.0 == server);
+                if let Some(at) = self.enrolled.iter().position(|known| known.3 == disk) {
+                    if latest == Some(at) {
+                        self.enrolled[at].2 = address.to_owned();
+                    }
+                    return Ok(Answer::Enrolled { incarnation: self.enrolled[at].1 });
+                }
+                self.enrolled.push((server.to_owned(), id.0, address.to_owned(), disk));
+                Ok(Answer::Enrolled { incarnation: id.0 })
+            }
+            _ => unreachable!("commands without a nonce are done elsewhere"),
+        }
+    }
+}
