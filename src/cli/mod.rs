@@ -1,0 +1,133 @@
+//! The command line: one file per subcommand, and what they share.
+//!
+//! Whatever talks to a cluster does so through [`restante::client`] alone; `serve` hands over to [`restante::server`].
+//! `cluster` and `demo` run servers as child processes of this very program.
+
+mod children;
+mod cluster;
+mod demo;
+mod deregister;
+mod failure;
+mod files;
+mod interrupt;
+mod listen;
+mod logging;
+mod observe;
+mod output;
+mod reach;
+mod register;
+mod send;
+mod serve;
+mod status;
+mod table;
+mod values;
+mod who;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::{Exit, Failure};
+
+/// A fault-tolerant messaging cluster that keeps every message until its addressee calls for it.
+///
+/// A cluster is a few servers (three, usually). A client is a registered name with an inbox. A send that got its
+/// receipt is safe on the disks of a majority of the servers, and reaches its recipient once and in order, whatever
+/// dies in between.
+#[derive(Debug, Parser)]
+#[command(name = "restante", version, after_long_help = AFTER_HELP, max_term_width = 110)]
+struct Arguments {
+    #[command(flatten)]
+    logging: logging::Logging,
+    #[command(flatten)]
+    reach: reach::Reach,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+A first walk, in two terminals:
+  restante cluster                              three servers, until Ctrl-C
+  restante register alice                       in the other terminal
+  restante register bob
+  restante send --from alice --to bob 'hello'   prints the receipt
+  restante listen bob --count 1                 prints the message
+  restante status                               servers, leader, who lags
+
+Exit codes:
+  0 done            1 failed                     2 wrong arguments
+  3 refused         4 no server or no answer     5 address in use
+  6 data directory in use, or not empty          7 data of another version or cluster, or damaged
+  8 the demo's counts are off                    130 interrupted";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Box<serve::Serve>),
+    Cluster(cluster::Cluster),
+    Register(register::Register),
+    Deregister(deregister::Deregister),
+    Send(send::Send),
+    Listen(listen::Listen),
+    Who(who::Who),
+    Status(status::Status),
+    Demo(demo::Demo),
+}
+
+/// Runs the command that the process was given, and says how it ended.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match start(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            failure.exit.code()
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> Result<(), Failure> {
+    let serves = matches!(arguments.command, Command::Serve(_));
+    arguments.logging.start(serves)?;
+    // A server works on all cores. Everything else waits for servers, and its child processes must all be started by
+    // a thread that lives as long as the process does: Linux tells a child of its parent's death when that *thread* dies.
+    let mut builder = if serves {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start the runtime: {error}")))?;
+    let result = runtime.block_on(run(arguments));
+    // A thread may still be reading the standard input, which nothing can stop: it is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let reach = &arguments.reach;
+    match &arguments.command {
+        Command::Serve(serve) => serve.run().await,
+        Command::Cluster(cluster) => cluster.run(&arguments.logging).await,
+        Command::Register(register) => register.run(reach).await,
+        Command::Deregister(deregister) => deregister.run(reach).await,
+        Command::Send(send) => send.run(reach).await,
+        Command::Listen(listen) => listen.run(reach).await,
+        Command::Who(who) => who.run(reach).await,
+        Command::Status(status) => status.run(reach).await,
+        Command::Demo(demo) => demo.run().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Arguments;
+
+    #[test]
+    fn arguments_are_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

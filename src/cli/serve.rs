@@ -1,0 +1,195 @@
+//! `restante serve`: one server.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use restante::limits;
+use restante::server::{self, ServerError, Settings};
+use restante::wire::{Name, Quotas};
+use restante::world::{Host, RealDisk, RealNetwork, RealWorld, World};
+
+use super::failure::{Exit, Failure, io_kind, with_causes};
+use super::interrupt::Interrupt;
+use super::values::{self, ClusterList};
+
+/// Run one server of a cluster.
+///
+/// Every server is given the same --cluster list. When all servers of the list are new, they found the cluster; after
+/// that a server may be stopped, killed and started again as you like: it catches up with the others. SIGTERM and
+/// Ctrl-C stop it cleanly: it hands leadership over and lets its clients move.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example, the first of three servers:
+  restante serve --name a --listen 127.0.0.1:8080 \\
+      --cluster a=127.0.0.1:8080,b=127.0.0.1:8081,c=127.0.0.1:8082 --data ./a
+
+All three at once, for trying out: restante cluster")]
+pub struct Serve {
+    /// This server's name, one of those in --cluster
+    #[arg(long, env = "RESTANTE_NAME")]
+    name: Name,
+    /// Where to listen, as HOST:PORT [default: the server's address in --cluster]
+    #[arg(long, value_name = "ADDRESS", env = "RESTANTE_LISTEN", value_parser = values::address)]
+    listen: Option<String>,
+    /// Where others reach this server, if not at its address in --cluster
+    #[arg(long, value_name = "ADDRESS", env = "RESTANTE_ADVERTISE", value_parser = values::address)]
+    advertise: Option<String>,
+    /// All servers of the cluster, as NAME=HOST:PORT,…
+    #[arg(long, value_name = "SERVERS", env = "RESTANTE_CLUSTER")]
+    cluster: ClusterList,
+    /// The server's own directory; made if it is not there
+    #[arg(long, value_name = "DIR", env = "RESTANTE_DATA")]
+    data: PathBuf,
+    /// Listen beyond this machine although there is no authentication: whoever reaches the port can do anything
+    #[arg(long, env = "RESTANTE_INSECURE")]
+    insecure: bool,
+
+    /// How often a leader tells the others that it lives
+    #[arg(long, value_name = "DURATION", env = "RESTANTE_HEARTBEAT", default_value = "50ms",
+          value_parser = values::duration, help_heading = "Elections")]
+    heartbeat: Duration,
+    /// How long a silent leader is waited for: drawn anew from this range each time
+    #[arg(long, value_name = "MIN..MAX", env = "RESTANTE_ELECTION_TIMEOUT", default_value = "150ms..300ms",
+          value_parser = values::durations, help_heading = "Elections")]
+    election_timeout: (Duration, Duration),
+
+    /// Connections this server accepts
+    #[arg(long, value_name = "N", env = "RESTANTE_CONNECTIONS_MAX", default_value_t = limits::CONNECTIONS_DEFAULT,
+          help_heading = "Limits of this server")]
+    connections_max: usize,
+    /// Bodies kept in memory; those beyond it wait on disk
+    #[arg(long, value_name = "SIZE", env = "RESTANTE_BODY_MEMORY", default_value = "1GiB",
+          value_parser = values::bytes, help_heading = "Limits of this server")]
+    body_memory: u64,
+    /// Log after which the state is written to disk and the log is cleaned
+    #[arg(long, value_name = "SIZE", env = "RESTANTE_CHECKPOINT_LOG", default_value = "256MiB",
+          value_parser = values::bytes, help_heading = "Limits of this server")]
+    checkpoint_log: u64,
+    /// Size of one file of the log
+    #[arg(long, value_name = "SIZE", env = "RESTANTE_SEGMENT", default_value = "64MiB",
+          value_parser = values::bytes, help_heading = "Limits of this server")]
+    segment: u64,
+
+    /// Messages that may wait in one inbox
+    #[arg(long, value_name = "N", env = "RESTANTE_INBOX_MESSAGES", default_value_t = limits::INBOX_MESSAGES_DEFAULT,
+          help_heading = "Quotas (taken over when the cluster is founded)")]
+    inbox_messages: u64,
+    /// Bytes that may wait in one inbox
+    #[arg(long, value_name = "SIZE", env = "RESTANTE_INBOX_BYTES", default_value = "1GiB",
+          value_parser = values::bytes, help_heading = "Quotas (taken over when the cluster is founded)")]
+    inbox_bytes: u64,
+    /// Send streams that one client may have open
+    #[arg(long, value_name = "N", env = "RESTANTE_STREAMS_PER_CLIENT",
+          default_value_t = limits::STREAMS_PER_CLIENT_DEFAULT,
+          help_heading = "Quotas (taken over when the cluster is founded)")]
+    streams_per_client: u32,
+    /// Sends of one stream that may be in flight
+    #[arg(long, value_name = "N", env = "RESTANTE_STREAM_WINDOW", default_value_t = limits::STREAM_WINDOW_DEFAULT,
+          help_heading = "Quotas (taken over when the cluster is founded)")]
+    stream_window: u32,
+    /// Clients that may be registered
+    #[arg(long, value_name = "N", env = "RESTANTE_CLIENTS", default_value_t = limits::CLIENTS_DEFAULT,
+          help_heading = "Quotas (taken over when the cluster is founded)")]
+    clients: u64,
+    /// A send stream silent for so long is closed
+    #[arg(long, value_name = "DURATION", env = "RESTANTE_STREAM_IDLE", default_value = "1h",
+          value_parser = values::duration, help_heading = "Quotas (taken over when the cluster is founded)")]
+    stream_idle: Duration,
+
+    /// Die when the process PID, which started this one, dies in whatever way
+    #[arg(long, value_name = "PID", hide = true)]
+    die_with_parent: Option<i32>,
+}
+
+impl Serve {
+    /// Serves until a signal or an error ends it.
+    ///
+    /// # Errors
+    /// The arguments do not fit, or why the server could not start or go on.
+    pub async fn run(&self) -> Result<(), Failure> {
+        if let Some(parent) = self.die_with_parent {
+            die_with_parent(parent)?;
+        }
+        let settings = self.settings()?;
+        let mut interrupt = Interrupt::new()?;
+        let disk = RealDisk::new(&self.data).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+        let host = Host { network: Arc::new(RealNetwork), disk: Some(Arc::new(disk)) };
+        let shutdown = async move {
+            let signal = interrupt.next().await;
+            tracing::info!(signal, "stopping; once more stops at once");
+            RealWorld::spawn(async move {
+                interrupt.next().await;
+                std::process::exit(i32::from(Exit::Interrupted as u8));
+            });
+        };
+        server::run::<RealWorld>(settings, host, shutdown).await.map_err(|error| self.explain(&error))
+    }
+
+    fn settings(&self) -> Result<Settings, Failure> {
+        let usage = |text: String| Failure::new(Exit::Usage, text);
+        let Some(own) = self.cluster.0.iter().find(|server| server.name == self.name) else {
+            let names: Vec<&str> = self.cluster.0.iter().map(|server| server.name.as_str()).collect();
+            return Err(usage(format!("{} is not in --cluster, which lists {}", self.name, names.join(", "))));
+        };
+        let listen = self.listen.clone().unwrap_or_else(|| own.address.clone());
+        if !self.insecure && !values::is_loopback(&listen) {
+            return Err(usage(format!("refusing to listen on {listen}, which others than this machine may reach"))
+                .hint(
+                    "There is no authentication yet: whoever reaches the port can read and send everything.\n\
+                     Listen on 127.0.0.1, or give --insecure if the network around this machine can be trusted.",
+                ));
+        }
+        if self.heartbeat * 2 > self.election_timeout.0 {
+            return Err(usage(format!(
+                "--heartbeat {:?} is too long for --election-timeout {:?}..{:?}",
+                self.heartbeat, self.election_timeout.0, self.election_timeout.1
+            ))
+            .hint(
+                "The shortest election timeout must be at least two heartbeats, or a late one ends a leader's term.",
+            ));
+        }
+        let mut settings = Settings::new(self.name.clone(), listen, self.cluster.0.clone());
+        settings.advertise = self.advertise.clone();
+        settings.heartbeat = self.heartbeat;
+        settings.election_timeout = self.election_timeout;
+        settings.connections_max = self.connections_max;
+        settings.body_memory_bytes = self.body_memory;
+        settings.checkpoint_log_bytes = self.checkpoint_log;
+        settings.segment_bytes = self.segment;
+        settings.quotas = Quotas {
+            inbox_messages: self.inbox_messages,
+            inbox_bytes: self.inbox_bytes,
+            streams_per_client: self.streams_per_client,
+            stream_window: self.stream_window,
+            clients: self.clients,
+            stream_idle_ms: self.stream_idle.as_millis().try_into().unwrap_or(u64::MAX),
+        };
+        Ok(settings)
+    }
+
+    fn explain(&self, error: &ServerError) -> Failure {
+        let text = with_causes(error);
+        match io_kind(error) {
+            Some(ErrorKind::AddrInUse) => {
+                Failure::new(Exit::AddressInUse, text).hint("Stop what listens there, or give another address.")
+            }
+            Some(ErrorKind::WouldBlock) => Failure::new(Exit::DirectoryInUse, text)
+                .hint("Each server needs a --data directory of its own, and may run only once."),
+            _ => Failure::new(Exit::Failed, text),
+        }
+    }
+}
+
+/// Asks the system to kill this process when its parent dies, and looks whether it has died already.
+fn die_with_parent(parent: i32) -> Result<(), Failure> {
+    let failed = |text: String| Failure::new(Exit::Failed, text);
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|error| failed(format!("cannot ask to die with the parent: {error}")))?;
+    match rustix::process::getppid() {
+        Some(pid) if pid.as_raw_nonzero().get() == parent => Ok(()),
+        _ => Err(failed(format!("process {parent}, which started this server, is gone"))),
+    }
+}
