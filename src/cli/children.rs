@@ -58,7 +58,8 @@ pub fn servers(ports: &Ports, data: &Path) -> Result<Vec<Server>, Failure> {
 pub async fn check_ports(ports: &Ports, command: &str) -> Result<(), Failure> {
     for port in &ports.0 {
         let Err(error) = RealNetwork.listen(&format!("127.0.0.1:{port}")).await else { continue };
-        let others: Vec<String> = ports.0.iter().map(|p| p.wrapping_add(1000).max(1024).to_string()).collect();
+        let others: Vec<String> =
+            ports.0.iter().map(|port| port.checked_add(1000).unwrap_or(port - 1000).to_string()).collect();
         if error.kind() != std::io::ErrorKind::AddrInUse {
             return Err(Failure::new(Exit::Failed, error.to_string()));
         }

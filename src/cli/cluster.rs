@@ -56,7 +56,7 @@ impl Cluster {
         for (number, server) in servers.iter().enumerate() {
             let mut child = start(server, &servers, logging)?;
             let pid = child.id().map_or_else(|| "?".to_owned(), |pid| pid.to_string());
-            voice.note(&format!("{} listens on {} (pid {pid})", server.name, server.address()));
+            voice.note(&format!("server {} starts at {} (pid {pid})", server.name, server.address()));
             if let Some(stdout) = child.stdout.take() {
                 readers.push(RealWorld::spawn(relay(stdout, voice.clone(), server.clone(), number)));
             }

@@ -76,16 +76,16 @@ impl Report {
     /// For people.
     pub fn text(&self) -> String {
         let counts = &self.counts;
-        let pause = counts.longest_pause.map_or_else(
-            || "none".to_owned(),
-            |pause| {
+        let (pause, whose) = match counts.longest_pause {
+            None => ("none".to_owned(), String::new()),
+            Some(pause) => {
                 let what = match pause.waited_for {
                     Awaited::Receipt => "a receipt",
                     Awaited::Delivery => "a delivery",
                 };
-                format!("{}  client {} waited for {what}", span(pause.length), pause.who + 1)
-            },
-        );
+                (span(pause.length), format!("  client {} waited for {what}", pause.who + 1))
+            }
+        };
         let mut text = "\nCounted from what the clients wrote down:\n\n".to_owned();
         let rows = [
             ("sent", counts.sent, None),
@@ -103,7 +103,7 @@ impl Report {
             };
             text.push_str(&format!("  {what:<14}{:>10}{off}\n", grouped(number)));
         }
-        text.push_str(&format!("  {:<14}{:>10}\n\n", "longest pause", pause));
+        text.push_str(&format!("  {:<14}{pause:>10}{whose}\n\n", "longest pause"));
         let rows: Vec<_> = self
             .servers
             .iter()

@@ -32,7 +32,7 @@ pub async fn play(servers: &mut Servers, narrator: &mut Narrator, messages: u64)
     for number in 0..SERVERS {
         let pid = servers.start(number)?;
         let server = &servers.all()[number];
-        narrator.say(&format!("server {} listens on {} (pid {pid})", server.name, server.port));
+        narrator.say(&format!("server {} starts at port {} (pid {pid})", server.name, server.port));
     }
     let (leader, term) = servers.leader().await?;
     narrator.say(&format!("{} leads, in term {term}", servers.all()[leader].name));
