@@ -34,9 +34,6 @@ pub struct Serve {
     /// Where to listen, as HOST:PORT [default: the server's address in --cluster]
     #[arg(long, value_name = "ADDRESS", env = "RESTANTE_LISTEN", value_parser = values::address)]
     listen: Option<String>,
-    /// Where others reach this server, if not at its address in --cluster
-    #[arg(long, value_name = "ADDRESS", env = "RESTANTE_ADVERTISE", value_parser = values::address)]
-    advertise: Option<String>,
     /// All servers of the cluster, as NAME=HOST:PORT,…
     #[arg(long, value_name = "SERVERS", env = "RESTANTE_CLUSTER")]
     cluster: ClusterList,
@@ -152,10 +149,9 @@ impl Serve {
             ));
         }
         let mut settings = Settings::new(self.name.clone(), listen, self.cluster.0.clone());
-        settings.advertise = self.advertise.clone();
         settings.heartbeat = self.heartbeat;
         settings.election_timeout = self.election_timeout;
-        settings.connections_max = self.connections_max;
+        settings.connections = self.connections_max;
         settings.body_memory_bytes = self.body_memory;
         settings.checkpoint_log_bytes = self.checkpoint_log;
         settings.segment_bytes = self.segment;

@@ -224,7 +224,10 @@ impl<W: World> Node<W> {
             .map(|f| (f.incarnation, Member { name: f.server.name.clone(), address: f.server.address.clone() }))
             .collect();
         match self.raft.initialize(members).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.hub.tell(&Command::SetQuotas(self.settings.quotas));
+                Ok(())
+            }
             Err(error) if error.fatal().is_none() => Ok(()),
             Err(error) => Err(stopped(&error)),
         }

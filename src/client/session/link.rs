@@ -159,17 +159,20 @@ impl Session {
     pub(super) fn welcome(
         &mut self,
         now: Duration,
-        cluster: ClusterId,
+        cluster: Option<ClusterId>,
         server: Name,
         servers: &[ServerAddress],
     ) -> Result<(), &'static str> {
         let Phase::Greeting { .. } = self.link.phase else { return Err("it said Welcome twice") };
         let address = self.link.servers.address().to_owned();
-        let expected = *self.link.cluster.get_or_insert(cluster);
-        if expected != cluster {
-            self.outputs.push_back(Output::Disconnect);
-            self.end(Error::WrongCluster { address, actual: cluster, expected });
-            return Ok(());
+        // A server that belongs to no cluster yet names none.
+        if let Some(cluster) = cluster {
+            let expected = *self.link.cluster.get_or_insert(cluster);
+            if expected != cluster {
+                self.outputs.push_back(Output::Disconnect);
+                self.end(Error::WrongCluster { address, actual: cluster, expected });
+                return Ok(());
+            }
         }
         self.link.servers.learn(&server, servers);
         if let Some(home) = self.settings.home.clone().filter(|_| !self.link.home_chosen) {
