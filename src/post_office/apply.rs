@@ -11,7 +11,7 @@ use super::{PostOffice, checkpoint};
 use crate::wire::batch::{self, BadEntry, Batch};
 use crate::wire::client::SendFailure;
 use crate::wire::command::Command;
-use crate::wire::{Epoch, Id, Number, Origin, Position, RegistrationId, SendOutcome, SendRefusal, StreamId, frame};
+use crate::wire::{Epoch, Id, Number, Origin, Position, RegistrationId, SendOutcome, SendRefusal, StreamId};
 
 /// Whoever is told of effects.
 pub(super) type Tell<'a> = &'a mut dyn FnMut(Effect<'_>);
@@ -262,7 +262,7 @@ fn content_digest(to: &str, both: &[u8]) -> u64 {
     xxh3_64(both) ^ (to.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Takes the next frame's kind and payload off the front. Like [`frame::split_bytes`], but without a reference count
+/// Takes the next frame's kind and payload off the front. Like [`crate::wire::frame::split_bytes`], but without a reference count
 /// for each frame; what follows a frame that is cut off is lost.
 fn next_frame<'a>(rest: &mut &'a [u8]) -> Option<Result<(u8, &'a [u8]), MalformedCommand>> {
     if rest.is_empty() {
@@ -274,7 +274,6 @@ fn next_frame<'a>(rest: &mut &'a [u8]) -> Option<Result<(u8, &'a [u8]), Malforme
     let length = u32::from_le_bytes(*length) as usize;
     let Some((frame, after)) = bytes.split_at_checked(length) else { return cut_off };
     let Some((kind, payload)) = frame.split_first() else { return cut_off };
-    debug_assert_eq!(frame::HEADER_BYTES, 5);
     *rest = after;
     Some(Ok((*kind, payload)))
 }

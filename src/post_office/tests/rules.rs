@@ -143,7 +143,7 @@ fn streams_open_once_by_nonce_and_close_for_ever() {
     log.open(6, "a");
     let third = Command::OpenStream { nonce: 7, name: "a" };
     assert_eq!(log.ask(third.clone()), Answer::Refused(Refusal::TooManyStreams { quota: 2 }));
-    assert_eq!(log.open(5, "b") == stream, false, "the nonce of another client");
+    assert_ne!(log.open(5, "b"), stream, "the nonce of another client");
     let close = Command::CloseStream { nonce: 8, stream };
     assert_eq!(log.run(&[(close.clone(), b"")])[0], Effect::StreamClosed { stream });
     assert_eq!(log.ask(close), Answer::StreamClosed);
@@ -264,7 +264,7 @@ fn malformed_commands_are_skipped_and_counted() {
     assert_eq!(log.office.registration("b").map(|r| r.registration), Some(Id::at(1, 3)));
     assert_eq!((log.office.totals().malformed, log.office.totals().clients), (3, 2));
     for cut_off in [&good[..3], &good[..good.len() - 1]] {
-        assert_eq!(log.run_frames(Bytes::copy_from_slice(cut_off), 1), [skipped.clone()]);
+        assert_eq!(log.run_frames(Bytes::copy_from_slice(cut_off), 1), std::slice::from_ref(&skipped));
     }
 }
 
@@ -340,7 +340,9 @@ fn reading_is_bounded_by_messages_and_bytes() {
 #[test]
 fn clients_are_listed_by_name() {
     let mut log = Log::default();
-    ["c", "a", "b"].iter().for_each(|name| drop(log.register(name)));
+    ["c", "a", "b"].iter().for_each(|name| {
+        log.register(name);
+    });
     let names = |(rows, more): (Vec<crate::wire::client::ClientRow>, bool)| {
         (rows.iter().map(|row| row.name.to_string()).collect::<Vec<_>>().concat(), more)
     };
