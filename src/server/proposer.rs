@@ -70,7 +70,10 @@ impl Proposer {
 
     /// Changes when entries were lost: whoever forwarded batches forwards them again.
     pub fn lost(&self) -> WatchReceiver<u64> {
-        self.losses.clone()
+        let mut losses = self.losses.clone();
+        // What was lost before is no concern of whoever asks only now.
+        drop(openraft_rt::watch::WatchReceiver::borrow_and_update(&mut losses));
+        losses
     }
 }
 
