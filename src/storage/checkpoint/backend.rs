@@ -1,0 +1,58 @@
+//! redb over [`crate::world::Disk`].
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::world::File;
+
+/// A file that redb lives in, until it is detached.
+///
+/// redb writes when its database is dropped. A process that dies, real or simulated, writes nothing: so a database
+/// that was not closed on purpose is detached first, and what redb then wants to write fails.
+#[derive(Debug)]
+pub struct Backend {
+    file: Arc<dyn File>,
+    detached: Arc<AtomicBool>,
+}
+
+impl Backend {
+    /// Over `file`; `detached` becomes true when it is to be left alone.
+    pub fn new(file: Arc<dyn File>, detached: Arc<AtomicBool>) -> Self {
+        Self { file, detached }
+    }
+
+    fn attached(&self) -> io::Result<()> {
+        if self.detached.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the checkpoint was replaced or closed"));
+        }
+        Ok(())
+    }
+}
+
+impl redb::StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.attached()?;
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.attached()?;
+        self.file.read_at(offset, out)
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.attached()?;
+        self.file.set_len(bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.attached()?;
+        self.file.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.attached()?;
+        self.file.write_at(offset, data)
+    }
+}
