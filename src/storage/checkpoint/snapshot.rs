@@ -132,9 +132,8 @@ pub(super) fn parse(chunk: &Bytes) -> Result<(Bytes, Vec<(Bytes, Bytes)>, bool),
         let taken = (rest.len() >= 4).then(|| rest.split_to(4)).ok_or_else(malformed)?;
         Ok::<_, StorageError>(u32::from_le_bytes(std::array::from_fn(|i| taken[i])) as usize)
     };
-    let slice = |rest: &mut Bytes, length: usize| {
-        (rest.len() >= length).then(|| rest.split_to(length)).ok_or_else(malformed)
-    };
+    let slice =
+        |rest: &mut Bytes, length: usize| (rest.len() >= length).then(|| rest.split_to(length)).ok_or_else(malformed);
     let count = number(&mut rest)?;
     let after = number(&mut rest)?;
     let after = slice(&mut rest, after)?;
