@@ -109,9 +109,10 @@ pub fn recover(disk: &dyn Disk, shard: ShardId) -> Result<Recovered, LogError> {
             continue;
         }
         if cut_tail(segment, FIRST_BATCH)? {
-            segment.file.sync()?;
             cut = Some((segment.number, FIRST_BATCH));
         }
+        // Even if it looks clean: the last process may have cut it and died before it could sync that.
+        segment.file.sync()?;
         spare = Some(segment.clone());
     }
     segment::remove(disk, &extra)?;
