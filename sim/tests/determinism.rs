@@ -99,8 +99,21 @@ fn lines_are_the_same_too_and_asking_for_them_changes_nothing() {
     assert_eq!(one.lines.len() as u64, one.events);
     assert_eq!((one.hash, one.events), fingerprint(&plan));
     for kind in [
-        "net.write", "net.read", "net.connected", "net.accept", "net.close_read", "disk.write", "disk.sync", "draw",
-        "apply", "client.accepted", "client.delivered", "fault.begin", "host.killed", "host.power_cut", "host.start",
+        "net.write",
+        "net.read",
+        "net.connected",
+        "net.accept",
+        "net.close_read",
+        "disk.write",
+        "disk.sync",
+        "draw",
+        "apply",
+        "client.accepted",
+        "client.delivered",
+        "fault.begin",
+        "host.killed",
+        "host.power_cut",
+        "host.start",
     ] {
         assert!(one.lines.iter().any(|line| line.contains(kind)), "the trace has no {kind}");
     }

@@ -144,7 +144,9 @@ impl Link {
                 peer::HelloReply::Welcome => Ok(link),
                 peer::HelloReply::Refused(refusal) => Err(LinkError::Refused { server: server.clone(), refusal }),
             },
-            Some(other) => Err(LinkError::Protocol(format!("{server} answered a hello with a frame of kind {}", other.kind))),
+            Some(other) => {
+                Err(LinkError::Protocol(format!("{server} answered a hello with a frame of kind {}", other.kind)))
+            }
             None => Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into())),
         }
     }

@@ -67,7 +67,8 @@ impl<W: World> RaftLogReader<TypeConfig<W>> for LogStore<W> {
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
         // What is read here goes into one append: it has to fit a frame.
-        let entries = self.log.read(start..end, (limits::PEER_FRAME_BYTES_MAX - limits::ENTRY_BYTES_MAX) as u64).await?;
+        let entries =
+            self.log.read(start..end, (limits::PEER_FRAME_BYTES_MAX - limits::ENTRY_BYTES_MAX) as u64).await?;
         entries.into_iter().map(|e| messages::from_log(e).map_err(invalid)).collect()
     }
 

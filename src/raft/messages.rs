@@ -126,10 +126,5 @@ pub(super) fn take_append<W: World>(payload: &Bytes) -> Result<AppendEntriesRequ
         let body = rest.split_to(bytes);
         entries.push(entry_of(entry, body));
     }
-    Ok(AppendEntriesRequest {
-        vote: head.vote,
-        prev_log_id: head.previous,
-        entries,
-        leader_commit: head.committed,
-    })
+    Ok(AppendEntriesRequest { vote: head.vote, prev_log_id: head.previous, entries, leader_commit: head.committed })
 }

@@ -16,10 +16,10 @@ use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError
 use openraft::network::{
     Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption, RaftNetworkFactory,
 };
-use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse};
 use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse,
 };
+use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse};
 use parking_lot::Mutex;
 
 use super::link::{Link, LinkError};
@@ -242,7 +242,8 @@ impl<W: World> NetStreamAppend<TypeConfig<W>> for PeerNetwork<W> {
     {
         Box::pin(async move {
             let link = self.take_link(Purpose::Raft).await.map_err(|e| unreachable_peer(&e))?;
-            let append = Append { network: self, link, input: input.fuse(), owed: VecDeque::new(), out: BytesMut::new() };
+            let append =
+                Append { network: self, link, input: input.fuse(), owed: VecDeque::new(), out: BytesMut::new() };
             let replies = futures::stream::unfold(Some(append), |append| async move {
                 let mut append = append?;
                 match append.next().await {

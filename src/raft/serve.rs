@@ -125,7 +125,9 @@ pub async fn serve_snapshot<W: World>(
     let begin: SnapshotBegin = link.answer(peer::SNAPSHOT_BEGIN).await?;
     let mut writer = office.receive().await?;
     loop {
-        let Some(frame) = W::timeout(CHUNK, link.reader.next()).await?? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        let Some(frame) = W::timeout(CHUNK, link.reader.next()).await?? else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
         heard.note::<W>();
         match frame.kind {
             peer::SNAPSHOT_CHUNK => {

@@ -173,7 +173,11 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
                 office.position.lock().id = Some(id);
                 office.listener.applied(&post_office, id.index);
             }
-            W::observe(|| Event { kind: "apply", who: None, detail: format!("index={} term={}", id.index, id.leader_id) });
+            W::observe(|| Event {
+                kind: "apply",
+                who: None,
+                detail: format!("index={} term={}", id.index, id.leader_id),
+            });
             if let Some(responder) = responder {
                 responder.send(());
             }

@@ -130,7 +130,10 @@ pub(super) async fn fetch<W: World>(node: Arc<Node<W>>, fetch: Fetch) {
         Err(error) => {
             drop(books);
             drop(office);
-            node.fail(format!("a waiting message cannot be read back: {error}"), error.kind() == io::ErrorKind::InvalidData);
+            node.fail(
+                format!("a waiting message cannot be read back: {error}"),
+                error.kind() == io::ErrorKind::InvalidData,
+            );
             return;
         }
     }

@@ -7,10 +7,10 @@ use bytes::BytesMut;
 
 use super::node::Node;
 use crate::raft::link::{Link, LinkError};
+use crate::wire::Incarnation;
 use crate::wire::batch::Batch;
 use crate::wire::frame;
 use crate::wire::peer::{self, Purpose};
-use crate::wire::Incarnation;
 use crate::world::{World, watch};
 
 /// A batch that is not applied so long after it was forwarded is forwarded again. Batches are applied once, so this

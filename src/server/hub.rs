@@ -458,7 +458,10 @@ impl Books {
             BatchVerdict::Repeat => {}
             BatchVerdict::Gap { expected } => {
                 let first = self.sealed.front().map_or(self.sequence + 1, |b| b.header.sequence);
-                assert!(*expected >= first, "batch {expected} is expected, which was dropped as applied ({first} is the oldest)");
+                assert!(
+                    *expected >= first,
+                    "batch {expected} is expected, which was dropped as applied ({first} is the oldest)"
+                );
                 self.cursor = self.cursor.min(*expected);
             }
         }

@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::{Phase, Server, bootstrap, session};
+use crate::limits;
 use crate::raft::link::{FrameReader, FrameWriter, Link};
 use crate::raft::{serve_raft, serve_snapshot};
 use crate::wire::client::{REPLY_KIND, Reply};
 use crate::wire::peer::{self, Bootstrap, BootstrapReply, Hello, HelloReply, PeerRefusal, Purpose};
 use crate::wire::{self, Refusal, batch, frame};
 use crate::world::{Connection, Listener, World};
-use crate::limits;
 
 /// How long a connection may take to say what it is.
 const HELLO: Duration = Duration::from_secs(5);
@@ -108,7 +108,9 @@ async fn serve_peer<W: World>(server: &Arc<Server<W>>, mut link: Link) -> io::Re
             let log = node.log.clone();
             serve_raft::<W>(node.raft.clone(), link, node.heard.clone(), move || !log.disk_full()).await
         }
-        Purpose::Snapshot => serve_snapshot::<W>(node.raft.clone(), node.office.clone(), link, node.heard.clone()).await,
+        Purpose::Snapshot => {
+            serve_snapshot::<W>(node.raft.clone(), node.office.clone(), link, node.heard.clone()).await
+        }
         Purpose::Forward => serve_forward(&node, link).await,
         Purpose::Bootstrap => Ok(()),
     }

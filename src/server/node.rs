@@ -171,7 +171,12 @@ impl<W: World> Node<W> {
         let hub = Arc::new(Hub::new(origin, settings.pending_bytes));
         let clock = Arc::new(Clock::new::<W>(post_office.time()));
         let (fetches, fetching) = tokio::sync::mpsc::unbounded_channel();
-        let ear = Ear { hub: hub.clone(), clock: clock.clone(), fetches: fetches.clone(), world: std::marker::PhantomData::<W> };
+        let ear = Ear {
+            hub: hub.clone(),
+            clock: clock.clone(),
+            fetches: fetches.clone(),
+            world: std::marker::PhantomData::<W>,
+        };
         let body_memory = settings.body_memory_bytes;
         let office = Office::open(checkpoint, post_office, Arc::new(ear), body_memory)?;
         let office = Arc::new(office);
@@ -365,7 +370,8 @@ impl<W: World> Node<W> {
 
     /// Gives another server's new disk an incarnation, through the log.
     pub async fn enroll(&self, name: &Name, disk: Nonce, address: &str) -> BootstrapReply {
-        let known = self.raft.metrics().borrow_watched().membership_config.membership().nodes().any(|(_, m)| m.name == *name);
+        let known =
+            self.raft.metrics().borrow_watched().membership_config.membership().nodes().any(|(_, m)| m.name == *name);
         if !known {
             return BootstrapReply::Refused(format!("{}: {name}", Refusal::NoSuchServer));
         }

@@ -281,9 +281,7 @@ impl<W: World> Session<W> {
 
     async fn answer(&self, request: Request) {
         let reply = match request {
-            Request::Status { nonce } => {
-                Reply::Status { nonce, status: Box::new(status::of_node(&self.node)) }
-            }
+            Request::Status { nonce } => Reply::Status { nonce, status: Box::new(status::of_node(&self.node)) },
             Request::Who { nonce, after, limit } => match self.who(after, limit).await {
                 Some((clients, more)) => Reply::Who { nonce, clients, more },
                 None => Reply::Refused { nonce: Some(nonce), refusal: Refusal::NoLeader },

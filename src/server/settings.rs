@@ -54,7 +54,9 @@ pub enum BadSettings {
         what: String,
     },
     /// The timeouts do not fit each other.
-    #[error("the heartbeat ({heartbeat:?}) must be shorter than half the shortest election timeout ({min:?}), which must not exceed the longest ({max:?})")]
+    #[error(
+        "the heartbeat ({heartbeat:?}) must be shorter than half the shortest election timeout ({min:?}), which must not exceed the longest ({max:?})"
+    )]
     Timing {
         /// The heartbeat.
         heartbeat: Duration,
@@ -64,7 +66,9 @@ pub enum BadSettings {
         max: Duration,
     },
     /// The log's sizes do not fit each other.
-    #[error("a log segment of {segment} bytes must hold four entries ({entry} bytes each) and fit twice into {checkpoint} bytes of log between checkpoints")]
+    #[error(
+        "a log segment of {segment} bytes must hold four entries ({entry} bytes each) and fit twice into {checkpoint} bytes of log between checkpoints"
+    )]
     LogSizes {
         /// Size of a segment.
         segment: u64,

@@ -78,7 +78,9 @@ pub(super) fn of_node<W: World>(node: &Node<W>) -> Status {
     }
     if node.set_aside {
         let place = node.disk.describe();
-        problems.push(format!("damaged data of this server was set aside in {place}/quarantine; examine it, then move it away"));
+        problems.push(format!(
+            "damaged data of this server was set aside in {place}/quarantine; examine it, then move it away"
+        ));
     }
     let (digest, time, totals, applied_index) = {
         let office = node.office.post_office.lock();
@@ -117,13 +119,14 @@ pub(super) fn servers_of<W: World>(node: &Node<W>) -> Vec<ServerRow> {
         let me = id == node.me.incarnation;
         let (reached, problem) = node.reachability.of(id);
         // Followers talk to nobody but the leader, whom they hear; only the leader knows about the others.
-        let heard = metrics.current_leader == Some(id)
-            && node.heard.last().is_some_and(|at| is_recent(node, at));
+        let heard = metrics.current_leader == Some(id) && node.heard.last().is_some_and(|at| is_recent(node, at));
         let reachable = me || heard || reached.is_some_and(|at| is_recent(node, at));
         let matched = metrics.replication.as_ref().and_then(|r| r.get(&id)).cloned().flatten();
-        let lag = metrics.replication.as_ref().filter(|_| !me).map(|_| {
-            metrics.last_log_index.unwrap_or(0).saturating_sub(matched.map_or(0, |id| id.index))
-        });
+        let lag = metrics
+            .replication
+            .as_ref()
+            .filter(|_| !me)
+            .map(|_| metrics.last_log_index.unwrap_or(0).saturating_sub(matched.map_or(0, |id| id.index)));
         let row = ServerRow {
             server: ServerAddress { name: member.name.clone(), address: member.address.clone() },
             incarnation: Some(id),
@@ -140,7 +143,8 @@ pub(super) fn servers_of<W: World>(node: &Node<W>) -> Vec<ServerRow> {
         }
     }
     if rows.is_empty() {
-        let none = |server| ServerRow { server, incarnation: None, voter: false, reachable: false, lag: None, problem: None };
+        let none =
+            |server| ServerRow { server, incarnation: None, voter: false, reachable: false, lag: None, problem: None };
         rows = node.settings.servers().into_iter().map(none).collect();
     }
     rows.sort_by(|a, b| a.server.cmp(&b.server));
@@ -165,7 +169,11 @@ fn why_no_leader<W: World>(node: &Node<W>, servers: &[ServerRow]) -> String {
     let (reached, missing): (Vec<_>, Vec<_>) = voters.into_iter().partition(|s| s.reachable);
     let names = |rows: &[&ServerRow]| rows.iter().map(|r| r.server.name.as_str()).collect::<Vec<_>>().join(", ");
     if reached.len() >= needed {
-        format!("no leader: {} can talk to {} of the {needed} servers it takes; an election is under way", node.me.name, reached.len())
+        format!(
+            "no leader: {} can talk to {} of the {needed} servers it takes; an election is under way",
+            node.me.name,
+            reached.len()
+        )
     } else {
         format!(
             "no leader: it takes {needed} of {} servers, and {} reaches only {}; not {}",

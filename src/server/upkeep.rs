@@ -8,8 +8,8 @@ use openraft_rt::Instant as _;
 use openraft_rt::watch::WatchReceiver as _;
 
 use super::node::Node;
-use crate::wire::{Refusal, Time};
 use crate::wire::command::Command;
+use crate::wire::{Refusal, Time};
 use crate::world::{Instant, World};
 
 /// Looks after the node for ever.
@@ -38,7 +38,9 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
                 ticked = now;
                 node.hub.tell(&Command::Tick);
             }
-            if node.log.disk_full() && led_since.is_some_and(|since| W::now() - since > node.settings.election_timeout.1) {
+            if node.log.disk_full()
+                && led_since.is_some_and(|since| W::now() - since > node.settings.election_timeout.1)
+            {
                 led_since = None;
                 hand_over(&node).await;
             }

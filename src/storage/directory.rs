@@ -173,9 +173,9 @@ impl DataDirectory {
         };
         let identity = small_file::read(&*disk, IDENTITY, IDENTITY_KIND).map_err(failed(IDENTITY, IDENTITY_KIND))?;
         let identity = match identity {
-            Some(bytes) => Some(
-                postcard::from_bytes(&bytes).map_err(|_| OpenError::Damaged { file: IDENTITY.to_owned() })?,
-            ),
+            Some(bytes) => {
+                Some(postcard::from_bytes(&bytes).map_err(|_| OpenError::Damaged { file: IDENTITY.to_owned() })?)
+            }
             None => None,
         };
         // What the last process renamed, it may not have lived to sync.

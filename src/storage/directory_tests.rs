@@ -2,11 +2,16 @@ use std::sync::Arc;
 
 use super::*;
 use crate::storage::testing::{Dice, FaultDisk, TestWorld};
+use crate::wire::ServerAddress;
 use crate::world::{OpenMode, RealDisk, RealWorld};
 
 fn identity() -> Identity {
     let name = Name::new("a").unwrap();
-    let member = FoundingMember { name: name.clone(), address: "127.0.0.1:1".to_owned(), incarnation: 1, disk: 7 };
+    let member = FoundingMember {
+        server: ServerAddress { name: name.clone(), address: "127.0.0.1:1".to_owned() },
+        incarnation: 1,
+        disk: 7,
+    };
     Identity { cluster: ClusterId(9), name, incarnation: 1, founding: vec![member] }
 }
 
@@ -41,7 +46,10 @@ fn a_real_directory_keeps_its_id_and_identity_and_serves_one_process() {
     let after = DataDirectory::open::<RealWorld>(disk()).unwrap();
     assert_eq!((after.identity(), after.has_set_aside()), (None, true));
     let aside = disk().list("quarantine").unwrap();
-    assert_eq!(disk().list(&format!("quarantine/{}", aside[0])).unwrap(), ["identity", "log", "manifest", "reason.txt"]);
+    assert_eq!(
+        disk().list(&format!("quarantine/{}", aside[0])).unwrap(),
+        ["identity", "log", "manifest", "reason.txt"]
+    );
 }
 
 #[test]
@@ -72,8 +80,8 @@ fn a_crash_while_setting_aside_never_leaves_an_identity_without_its_log() {
         assert_eq!(directory.disk_id() == id, log, "seed {seed}");
         assert!(log || directory.has_set_aside(), "seed {seed}");
         assert!(!(done && log), "seed {seed}: it came back");
-        assert_eq!(files.keys().filter(|name| name.ends_with("log/1")).count(), 1, "seed {seed}: nothing is deleted");
-        assert_eq!(files.keys().filter(|name| name.ends_with("checkpoint/state")).count(), 1, "seed {seed}");
+        assert_eq!(files.keys().filter(|name| name.ends_with("/1")).count(), 1, "seed {seed}: nothing is deleted");
+        assert_eq!(files.keys().filter(|name| name.ends_with("/state")).count(), 1, "seed {seed}");
         assert_eq!(files.keys().filter(|name| name.ends_with("identity")).count(), 1, "seed {seed}");
     }
 }

@@ -263,8 +263,7 @@ impl FaultDisk {
             for (name, bytes) in files {
                 core.next_inode += 1;
                 let inode = core.next_inode;
-                core.inodes
-                    .insert(inode, Inode { now: bytes.clone(), durable: bytes.clone(), pending: Vec::new() });
+                core.inodes.insert(inode, Inode { now: bytes.clone(), durable: bytes.clone(), pending: Vec::new() });
                 core.names.insert(name.clone(), inode);
                 core.directories.insert(parent(name).to_owned());
             }
@@ -412,7 +411,8 @@ impl Disk for FaultDisk {
         let core = self.enter("list")?;
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
         let below = core.names.keys().chain(&core.directories).filter_map(|name| name.strip_prefix(&prefix));
-        let names: BTreeSet<&str> = below.filter(|rest| !rest.is_empty()).map(|rest| rest.split('/').next().unwrap_or(rest)).collect();
+        let names: BTreeSet<&str> =
+            below.filter(|rest| !rest.is_empty()).map(|rest| rest.split('/').next().unwrap_or(rest)).collect();
         Ok(names.into_iter().map(str::to_owned).collect())
     }
 

@@ -23,12 +23,12 @@ const CRC_BYTES: usize = 4;
 
 /// An open redb file.
 #[derive(Debug)]
-pub struct Open {
+pub struct RedbFile {
     database: Option<Database>,
     detached: Arc<AtomicBool>,
 }
 
-impl Drop for Open {
+impl Drop for RedbFile {
     fn drop(&mut self) {
         self.detach();
         // redb may find its pages damaged once more while it is dropped.
@@ -40,7 +40,7 @@ impl Drop for Open {
     }
 }
 
-impl Open {
+impl RedbFile {
     /// Makes an empty one at `path`, which must not exist, and closes it.
     pub fn create(disk: &dyn Disk, path: &str, cache_bytes: usize) -> Result<(), StorageError> {
         disk.open(path, OpenMode::CreateNew)?;
@@ -166,7 +166,7 @@ pub struct View {
 
 impl View {
     /// Of the latest state.
-    pub fn new(open: &Open) -> Result<Self, StorageError> {
+    pub fn new(open: &RedbFile) -> Result<Self, StorageError> {
         contain(|| {
             let transaction = open.database()?.begin_read()?;
             let (state, meta) = (transaction.open_table(STATE)?, transaction.open_table(META)?);

@@ -32,7 +32,7 @@ pub use snapshot::{Chunk, SnapshotReader, SnapshotWriter};
 
 use crate::post_office::Change;
 use crate::world::Disk;
-use database::{Open, View};
+use database::{RedbFile, View};
 
 const DIRECTORY: &str = "checkpoint";
 const PATH: &str = "checkpoint/state.redb";
@@ -55,7 +55,7 @@ struct Inner {
     disk: Arc<dyn Disk>,
     cache_bytes: usize,
     /// `None` after an error that leaves unknown what is on disk.
-    open: Mutex<Option<Arc<Open>>>,
+    open: Mutex<Option<Arc<RedbFile>>>,
     /// One writes at a time.
     writing: Mutex<()>,
     temporaries: AtomicU64,
@@ -103,11 +103,11 @@ impl Checkpoint {
         if !exists {
             temporaries += 1;
             let path = temporary(temporaries);
-            Open::create(&*disk, &path, cache_bytes)?;
+            RedbFile::create(&*disk, &path, cache_bytes)?;
             disk.rename(&path, PATH)?;
             disk.sync_directory(DIRECTORY)?;
         }
-        let open = Open::open(&*disk, PATH, cache_bytes)?;
+        let open = RedbFile::open(&*disk, PATH, cache_bytes)?;
         let open = Mutex::new(Some(Arc::new(open)));
         let temporaries = AtomicU64::new(temporaries + 1);
         Ok(Self { inner: Arc::new(Inner { disk, cache_bytes, open, writing: Mutex::new(()), temporaries }) })
@@ -255,7 +255,7 @@ impl Scrubbed {
 }
 
 impl Inner {
-    fn current(&self) -> Result<Arc<Open>, StorageError> {
+    fn current(&self) -> Result<Arc<RedbFile>, StorageError> {
         let open = self.open.lock().clone();
         open.ok_or_else(|| StorageError::Io(io::Error::other("the checkpoint is closed, or has failed before")))
     }
@@ -282,7 +282,7 @@ impl Inner {
         if let StorageError::Io(io) = error
             && io.kind() == io::ErrorKind::StorageFull
         {
-            *open = Open::open(&*self.disk, PATH, self.cache_bytes).ok().map(Arc::new);
+            *open = RedbFile::open(&*self.disk, PATH, self.cache_bytes).ok().map(Arc::new);
         }
     }
 
@@ -298,7 +298,7 @@ impl Inner {
         // If this fails, whether the old or the new one is there is unknown.
         *open = None;
         moved.and_then(|()| self.disk.sync_directory(DIRECTORY))?;
-        *open = Some(Arc::new(Open::open(&*self.disk, PATH, self.cache_bytes)?));
+        *open = Some(Arc::new(RedbFile::open(&*self.disk, PATH, self.cache_bytes)?));
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crc32c::crc32c;
 
-use super::database::{Open, Records, View};
+use super::database::{Records, RedbFile, View};
 use super::error::StorageError;
 use super::{Inner, temporary};
 use crate::post_office::Change;
@@ -39,11 +39,11 @@ pub struct Chunk {
 pub struct SnapshotReader {
     view: Arc<View>,
     // The file stays open as long as somebody reads it, even if another checkpoint has taken its place.
-    _open: Arc<Open>,
+    _open: Arc<RedbFile>,
 }
 
 impl SnapshotReader {
-    pub(super) fn new(open: Arc<Open>) -> Result<Self, StorageError> {
+    pub(super) fn new(open: Arc<RedbFile>) -> Result<Self, StorageError> {
         Ok(Self { view: Arc::new(View::new(&open)?), _open: open })
     }
 
@@ -114,8 +114,17 @@ fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c(&bytes[..BEHIND_CRC - 4]), &bytes[BEHIND_CRC..])
 }
 
-/// Reads a chunk: the key it follows, its records, whether it is the last.
-pub(super) fn parse(chunk: &Bytes) -> Result<(Bytes, Vec<(Bytes, Bytes)>, bool), StorageError> {
+/// What a chunk says.
+pub(super) struct Parsed {
+    /// The key it follows.
+    after: Bytes,
+    records: Vec<(Bytes, Bytes)>,
+    /// It is the last one.
+    end: bool,
+}
+
+/// Reads a chunk.
+pub(super) fn parse(chunk: &Bytes) -> Result<Parsed, StorageError> {
     let malformed = || StorageError::BadChunk("a chunk is malformed");
     if chunk.len() < BEHIND_CRC + 8 || chunk[..4] != MAGIC {
         return Err(malformed());
@@ -132,9 +141,8 @@ pub(super) fn parse(chunk: &Bytes) -> Result<(Bytes, Vec<(Bytes, Bytes)>, bool),
         let taken = (rest.len() >= 4).then(|| rest.split_to(4)).ok_or_else(malformed)?;
         Ok::<_, StorageError>(u32::from_le_bytes(std::array::from_fn(|i| taken[i])) as usize)
     };
-    let slice = |rest: &mut Bytes, length: usize| {
-        (rest.len() >= length).then(|| rest.split_to(length)).ok_or_else(malformed)
-    };
+    let slice =
+        |rest: &mut Bytes, length: usize| (rest.len() >= length).then(|| rest.split_to(length)).ok_or_else(malformed);
     let count = number(&mut rest)?;
     let after = number(&mut rest)?;
     let after = slice(&mut rest, after)?;
@@ -146,7 +154,7 @@ pub(super) fn parse(chunk: &Bytes) -> Result<(Bytes, Vec<(Bytes, Bytes)>, bool),
     if records.len() != count {
         return Err(malformed());
     }
-    Ok((after, records, u16_at(6) & END != 0))
+    Ok(Parsed { after, records, end: u16_at(6) & END != 0 })
 }
 
 /// Takes a snapshot in, beside the checkpoint, and replaces that in the end. All calls block. What is dropped
@@ -155,7 +163,7 @@ pub(super) fn parse(chunk: &Bytes) -> Result<(Bytes, Vec<(Bytes, Bytes)>, bool),
 pub struct SnapshotWriter {
     inner: Arc<Inner>,
     number: u64,
-    open: Open,
+    open: RedbFile,
     last_key: Vec<u8>,
     end: bool,
 }
@@ -163,8 +171,8 @@ pub struct SnapshotWriter {
 impl SnapshotWriter {
     pub(super) fn new(inner: Arc<Inner>, number: u64) -> Result<Self, StorageError> {
         let path = temporary(number);
-        Open::create(&*inner.disk, &path, inner.cache_bytes)?;
-        let open = Open::open(&*inner.disk, &path, inner.cache_bytes)?;
+        RedbFile::create(&*inner.disk, &path, inner.cache_bytes)?;
+        let open = RedbFile::open(&*inner.disk, &path, inner.cache_bytes)?;
         Ok(Self { inner, number, open, last_key: Vec::new(), end: false })
     }
 
@@ -173,7 +181,7 @@ impl SnapshotWriter {
     /// # Errors
     /// [`StorageError::BadChunk`]: it is damaged, or another one comes next; the disk's.
     pub fn chunk(&mut self, chunk: &Bytes) -> Result<(), StorageError> {
-        let (after, records, end) = parse(chunk)?;
+        let Parsed { after, records, end } = parse(chunk)?;
         if self.end || after != self.last_key {
             return Err(StorageError::BadChunk("a chunk is missing, or came twice"));
         }

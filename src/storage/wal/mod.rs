@@ -324,7 +324,7 @@ impl Shared {
             let Some(have) = state.index.get(index) else { break };
             bytes += match &have {
                 Have::Memory(entry) => (entry.head.len() + entry.body.len()) as u64,
-                Have::Disk(place) => u64::from(place.bytes),
+                Have::Disk(place) => u64::from(place.bytes) - record::ENTRY_OVERHEAD as u64,
             };
             if bytes > max_bytes && index > from {
                 break;

@@ -109,9 +109,10 @@ pub fn recover(disk: &dyn Disk, shard: ShardId) -> Result<Recovered, LogError> {
             continue;
         }
         if cut_tail(segment, FIRST_BATCH)? {
-            segment.file.sync()?;
             cut = Some((segment.number, FIRST_BATCH));
         }
+        // Even if it looks clean: the last process may have cut it and died before it could sync that.
+        segment.file.sync()?;
         spare = Some(segment.clone());
     }
     segment::remove(disk, &extra)?;
@@ -209,11 +210,7 @@ fn cut_tail(segment: &Segment, from: u64) -> io::Result<bool> {
 }
 
 /// Shows `each` the segment from `from` on, piece by piece, until it says `false`.
-fn scan(
-    segment: &Segment,
-    from: u64,
-    each: &mut dyn FnMut(u64, &[u8]) -> io::Result<bool>,
-) -> io::Result<()> {
+fn scan(segment: &Segment, from: u64, each: &mut dyn FnMut(u64, &[u8]) -> io::Result<bool>) -> io::Result<()> {
     let mut buffer = vec![0; SCAN_BYTES];
     let mut at = from;
     while at < segment.bytes {
@@ -301,7 +298,8 @@ impl Replay {
                 }
                 Record::KeepBelow(next) => {
                     self.index.keep_below(next);
-                    self.missing = self.missing.map(|(from, end)| (from, end.min(next))).filter(|(from, end)| from < end);
+                    self.missing =
+                        self.missing.map(|(from, end)| (from, end.min(next))).filter(|(from, end)| from < end);
                 }
                 Record::DropBelow(floor) => {
                     self.index.drop_below(floor);

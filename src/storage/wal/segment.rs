@@ -89,14 +89,7 @@ pub fn make(disk: &dyn Disk, shard: ShardId, number: u64, salt: u64, bytes: u64)
     Ok(Segment { number, salt, bytes, file })
 }
 
-fn fill(
-    disk: &dyn Disk,
-    path: &str,
-    shard: ShardId,
-    number: u64,
-    salt: u64,
-    bytes: u64,
-) -> io::Result<Arc<dyn File>> {
+fn fill(disk: &dyn Disk, path: &str, shard: ShardId, number: u64, salt: u64, bytes: u64) -> io::Result<Arc<dyn File>> {
     let file = disk.open(path, OpenMode::CreateNew)?;
     let zeros = vec![0; ZEROS.min(bytes as usize)];
     let mut at = 0;

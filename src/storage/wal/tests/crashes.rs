@@ -85,11 +85,10 @@ impl History {
                 Some(op) => model.apply(op),
                 None => {
                     return Err(format!(
-                        "of {} operations {acknowledged} were acknowledged, and found was {:?} with floor {} and {:?}",
+                        "of {} operations {acknowledged} were acknowledged, and found was {:?} with floor {}",
                         self.ops.len(),
                         found.entries.keys().collect::<Vec<_>>(),
                         found.floor,
-                        found.meta,
                     ));
                 }
             }
@@ -129,12 +128,7 @@ async fn live(disk: &FaultDisk, dice: &mut Dice, history: &mut History) -> Resul
 }
 
 /// One random operation. `false`: the disk is dead.
-async fn step(
-    log: &Log<TestWorld>,
-    dice: &mut Dice,
-    history: &mut History,
-    model: &mut Model,
-) -> Result<bool, String> {
+async fn step(log: &Log<TestWorld>, dice: &mut Dice, history: &mut History, model: &mut Model) -> Result<bool, String> {
     let next = model.next();
     let op = match dice.below(20) {
         0..10 => {
@@ -148,8 +142,8 @@ async fn step(
             Op::Append(entries.collect())
         }
         10 if !model.entries.is_empty() => Op::KeepBelow(next - dice.below(model.entries.len().min(6) as u64 + 1)),
-        11 if !model.entries.is_empty() => Op::DropBelow(next - dice.below(model.entries.len() as u64 + 1)),
-        12 if dice.below(8) == 0 => Op::DropBelow(next + dice.below(5)),
+        11 if !model.entries.is_empty() => Op::DropBelow((next - dice.below(model.entries.len() as u64 + 1)).max(1)),
+        12 if dice.below(8) == 0 => Op::DropBelow(next + 1 + dice.below(5)),
         13 | 14 => Op::Put(MetaKey::Vote, dice.next().to_le_bytes().to_vec().into()),
         15 => Op::Put(MetaKey::Purged, vec![7; dice.below(700) as usize].into()),
         16 => {
@@ -179,7 +173,7 @@ async fn step(
                 Box::new(move |result| {
                     if result.is_ok() {
                         let mut acknowledged = acknowledged.lock();
-                        assert!(*acknowledged < place, "acknowledged in order");
+                        assert!(*acknowledged < place, "{place} is acknowledged after {acknowledged}");
                         *acknowledged = place;
                     }
                 }),
@@ -187,10 +181,7 @@ async fn step(
             return Ok(log.poisoned().is_none());
         }
         Op::KeepBelow(next) => log.truncate_after(next.checked_sub(1)).await,
-        Op::DropBelow(floor) => match floor.checked_sub(1) {
-            Some(up_to) => log.purge(up_to).await,
-            None => Ok(()),
-        },
+        Op::DropBelow(floor) => log.purge(floor - 1).await,
         Op::Put(key, value) => log.put(key, value).await,
     };
     if done.is_ok() {
@@ -220,7 +211,8 @@ fn lives(seed: u64, lives: u64, knobs: &Knobs) -> Result<(), String> {
 
 #[test]
 fn whatever_dies_what_was_acknowledged_is_there_and_nothing_else() {
-    for seed in 0..100 {
+    // 256: a spare segment whose torn batch was cut, and the process killed before it had synced that.
+    for seed in (0..100).chain([256]) {
         lives(seed, 60, &Knobs::default()).unwrap();
     }
 }
