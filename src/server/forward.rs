@@ -27,6 +27,10 @@ pub(super) async fn forward<W: World>(node: Arc<Node<W>>) {
     let mut link: Option<(Incarnation, Link)> = None;
     let (_never, mut idle) = watch(());
     loop {
+        if leader.refresh() {
+            link = None;
+            node.hub.rewind();
+        }
         let current = leader.current();
         if current.is_none() || link.as_ref().is_some_and(|(to, _)| Some(*to) != current) {
             link = None;
@@ -58,6 +62,7 @@ pub(super) async fn forward<W: World>(node: Arc<Node<W>>) {
                 if !changed {
                     return;
                 }
+                // What was under way may have died with the old leader.
                 link = None;
                 node.hub.rewind();
             }

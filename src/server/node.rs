@@ -291,7 +291,7 @@ impl<W: World> Node<W> {
     /// Stops in good order: leadership is handed over, clients are told to move and take their last frames.
     pub async fn stop(&self) {
         let handing_over = async {
-            let mut metrics = self.raft.metrics();
+            let metrics = self.raft.metrics();
             loop {
                 let target = {
                     let now = metrics.borrow_watched();
@@ -308,7 +308,7 @@ impl<W: World> Node<W> {
                     break;
                 }
                 // Asked again until it is so: the one asked may have fallen behind or died.
-                let _ = W::timeout(Duration::from_millis(200), metrics.changed()).await;
+                W::sleep(self.settings.heartbeat).await;
             }
         };
         let _ = W::timeout(HAND_OVER, handing_over).await;
@@ -408,17 +408,21 @@ impl<W: World> LeaderWatch<W> {
         (metrics.current_leader, metrics.current_term)
     }
 
+    /// Looks: whether leader or term are others than at the last look.
+    pub fn refresh(&mut self) -> bool {
+        let now = Self::read(&self.metrics);
+        std::mem::replace(&mut self.seen, now) != now
+    }
+
     /// The leader as of the last look.
-    pub fn current(&mut self) -> Option<Incarnation> {
+    pub fn current(&self) -> Option<Incarnation> {
         self.seen.0
     }
 
     /// Waits until leader or term are others; false when Raft has stopped.
     pub async fn changed(&mut self) -> bool {
         loop {
-            let now = Self::read(&self.metrics);
-            if now != self.seen {
-                self.seen = now;
+            if self.refresh() {
                 return true;
             }
             if self.metrics.changed().await.is_err() {
