@@ -255,7 +255,12 @@ impl Journal {
     pub fn write(&self, process: &Process, what: What) {
         let at = context::with(|run| {
             let text = format!("{what:?}");
-            run.trace(&Event { kind: what.kind(), subject: "", fields: &[("life", u64::from(process.life))], text: &text });
+            run.trace(&Event {
+                kind: what.kind(),
+                subject: "",
+                fields: &[("life", u64::from(process.life))],
+                text: &text,
+            });
             run.elapsed()
         });
         self.0.lock().entries.push(Entry { at: at.unwrap_or_default(), process: process.clone(), what });

@@ -84,7 +84,10 @@ fn connection(stream: TcpStream, how: &str, label: String, host: Arc<str>, peer:
     let label: Arc<str> = label.into();
     let (reader, writer) = stream.into_split();
     Connection {
-        reader: Box::new(Reader { half: reader, end: End { label: label.clone(), host: host.clone(), offset: 0, close: "net.close_read" } }),
+        reader: Box::new(Reader {
+            half: reader,
+            end: End { label: label.clone(), host: host.clone(), offset: 0, close: "net.close_read" },
+        }),
         writer: Box::new(Writer { half: writer, end: End { label, host, offset: 0, close: "net.close_write" } }),
         peer,
     }
@@ -122,11 +125,7 @@ struct Reader {
 }
 
 impl AsyncRead for Reader {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        task: &mut TaskContext<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, task: &mut TaskContext<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.half).poll_read(task, buffer);

@@ -121,11 +121,8 @@ impl Trace {
         }
         for (name, value) in event.fields {
             // Digests are told by their hexadecimal form; other numbers are for reading.
-            let _ = if *name == "digest" {
-                write!(line, " {name}={value:016x}")
-            } else {
-                write!(line, " {name}={value}")
-            };
+            let _ =
+                if *name == "digest" { write!(line, " {name}={value:016x}") } else { write!(line, " {name}={value}") };
         }
         if !event.text.is_empty() {
             let _ = write!(line, " {}", event.text);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use rand::RngExt;
@@ -140,9 +140,8 @@ fn make_durable(directory: &DirectoryNode, changes: Vec<Change>) {
 
 impl Directory {
     fn take_pending_through(&mut self, name: &str, node: &Node) -> Vec<Change> {
-        let holds = |change: &Change| {
-            change.names.iter().any(|(n, to)| n == name && to.as_ref().is_some_and(|to| to.is(node)))
-        };
+        let holds =
+            |change: &Change| change.names.iter().any(|(n, to)| n == name && to.as_ref().is_some_and(|to| to.is(node)));
         match self.pending.iter().position(holds) {
             Some(at) => self.pending.drain(..=at).collect(),
             None => Vec::new(),

@@ -218,7 +218,8 @@ impl SimDisk {
         access: Access,
         f: impl FnOnce(&mut State) -> io::Result<T>,
     ) -> io::Result<T> {
-        let result = self.begin(access).and_then(|(mut state, cut)| if cut { Err(power_gone()) } else { f(&mut state) });
+        let result =
+            self.begin(access).and_then(|(mut state, cut)| if cut { Err(power_gone()) } else { f(&mut state) });
         self.trace(kind, path, &[], &result);
         result.map_err(|error| self.named(error, kind, path))
     }

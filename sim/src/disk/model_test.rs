@@ -138,9 +138,9 @@ fn run(seed: u64, steps: Vec<Step>) {
                 // Some prefix of the names' changes, with every file in a state that it may be left in.
                 let kept = model.histories.iter().find(|names| {
                     names.len() == left.len()
-                        && names.iter().all(|(name, id)| {
-                            left.get(*name).is_some_and(|bytes| may_be_left(&model.files[id], bytes))
-                        })
+                        && names
+                            .iter()
+                            .all(|(name, id)| left.get(*name).is_some_and(|bytes| may_be_left(&model.files[id], bytes)))
                 });
                 let Some(kept) = kept.cloned() else { panic!("a power cut left {:?}", left.keys()) };
                 for (name, id) in &kept {

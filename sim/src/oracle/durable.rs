@@ -32,7 +32,8 @@ mod tests {
 
     #[test]
     fn an_accepted_send_that_never_arrives_is_lost() {
-        let history = complete(vec![invoked(1), accepted(1, 1), invoked(2), accepted(2, 2), attached(1), delivered(1, 1, 1)]);
+        let history =
+            complete(vec![invoked(1), accepted(1, 1), invoked(2), accepted(2, 2), attached(1), delivered(1, 1, 1)]);
         let violations = check(&history);
         assert_eq!(violations.len(), 1);
         assert!(violations[0].starts_with("client1.1.2 was accepted"), "{violations:?}");

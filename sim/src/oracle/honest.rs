@@ -40,7 +40,8 @@ pub(super) fn check(history: &History) -> Vec<String> {
             }
             What::Delivered { inbox, position, from, number, send, digest, .. } => {
                 let Some(send) = send else {
-                    violations.push(format!("position {position} of {inbox} has a body that nobody sent, at {at:.3} s"));
+                    violations
+                        .push(format!("position {position} of {inbox} has a body that nobody sent, at {at:.3} s"));
                     continue;
                 };
                 let Some(sent) = sends.get_mut(send) else {
@@ -101,11 +102,46 @@ mod tests {
             change(&mut delivery);
             vec![invoked(1), delivery]
         };
-        rejects(changed(|d| if let What::Delivered { digest, .. } = d { *digest = 9 }), "another body");
-        rejects(changed(|d| if let What::Delivered { from, .. } = d { *from = "x".into() }), "of x");
-        rejects(changed(|d| if let What::Delivered { number, .. } = d { *number = 9 }), "number 9");
-        rejects(changed(|d| if let What::Delivered { inbox, .. } = d { *inbox = "x".into() }), "delivered to x");
-        rejects(changed(|d| if let What::Delivered { send, .. } = d { *send = None }), "nobody sent");
+        rejects(
+            changed(|d| {
+                if let What::Delivered { digest, .. } = d {
+                    *digest = 9
+                }
+            }),
+            "another body",
+        );
+        rejects(
+            changed(|d| {
+                if let What::Delivered { from, .. } = d {
+                    *from = "x".into()
+                }
+            }),
+            "of x",
+        );
+        rejects(
+            changed(|d| {
+                if let What::Delivered { number, .. } = d {
+                    *number = 9
+                }
+            }),
+            "number 9",
+        );
+        rejects(
+            changed(|d| {
+                if let What::Delivered { inbox, .. } = d {
+                    *inbox = "x".into()
+                }
+            }),
+            "delivered to x",
+        );
+        rejects(
+            changed(|d| {
+                if let What::Delivered { send, .. } = d {
+                    *send = None
+                }
+            }),
+            "nobody sent",
+        );
     }
 
     #[test]

@@ -108,7 +108,8 @@ mod tests {
     #[test]
     fn readers_that_overlap_or_were_confirmed_in_time_are_fine() {
         // Acknowledged before the newer one had its receipt, confirmed after.
-        let whats = vec![attaching(1), attached(1), attaching(2), acknowledged(1, 1), attached(2), confirmed(1, 1), ended(1)];
+        let whats =
+            vec![attaching(1), attached(1), attaching(2), acknowledged(1, 1), attached(2), confirmed(1, 1), ended(1)];
         assert!(check(&complete(whats)).is_empty());
         // Asked for at the same time: which one is newer is not known.
         let whats = vec![attaching(1), attaching(2), attached(2), attached(1), acknowledged(1, 1), confirmed(1, 1)];

@@ -82,7 +82,8 @@ pub(super) fn check(history: &History) -> Vec<String> {
         for (position, send) in &inbox.places {
             let before = last.insert((&send.sender, send.stream), send.number);
             if let Some(before) = before.filter(|before| *before > send.number) {
-                violations.push(format!("position {position} of {name} is {send}, behind number {before} of its stream"));
+                violations
+                    .push(format!("position {position} of {name} is {send}, behind number {before} of its stream"));
             }
         }
     }

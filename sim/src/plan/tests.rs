@@ -12,7 +12,9 @@ fn positive() -> impl Strategy<Value = Millis> {
     (1u64..100_000).prop_map(Millis)
 }
 
-fn span<T: Ord + Clone + fmt::Debug>(one: impl Strategy<Value = T> + Clone) -> impl Strategy<Value = RangeInclusive<T>> {
+fn span<T: Ord + Clone + fmt::Debug>(
+    one: impl Strategy<Value = T> + Clone,
+) -> impl Strategy<Value = RangeInclusive<T>> {
     (one.clone(), one).prop_map(|(x, y)| x.clone().min(y.clone())..=x.max(y))
 }
 
@@ -50,22 +52,13 @@ fn plan() -> impl Strategy<Value = Plan> {
     let delays = (span(millis()), span(millis()), span(millis()), span(millis()));
     let phases = (positive(), positive(), positive());
     (cluster, delays, phases, prop::collection::vec(interval, 0..8)).prop_map(
-        |((seed, servers, clients, messages, body), (pace, latency, work, sync), (tick, duration, liveness), faults)| {
-            Plan {
-                seed,
-                servers,
-                clients,
-                messages,
-                body,
-                pace,
-                latency,
-                work,
-                sync,
-                tick,
-                duration,
-                liveness,
-                faults,
-            }
+        |(
+            (seed, servers, clients, messages, body),
+            (pace, latency, work, sync),
+            (tick, duration, liveness),
+            faults,
+        )| {
+            Plan { seed, servers, clients, messages, body, pace, latency, work, sync, tick, duration, liveness, faults }
         },
     )
 }

@@ -202,11 +202,7 @@ impl Runner<'_> {
     }
 
     /// Steps until nothing is missing.
-    fn until(
-        &mut self,
-        bound: Millis,
-        missing: impl Fn(&mut Self) -> Result<(), String>,
-    ) -> Result<(), Verdict> {
+    fn until(&mut self, bound: Millis, missing: impl Fn(&mut Self) -> Result<(), String>) -> Result<(), Verdict> {
         let start = self.sim.elapsed();
         let mut look = start;
         loop {
