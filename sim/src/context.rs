@@ -186,10 +186,6 @@ impl Context {
         }
     }
 
-    pub(crate) fn events(&self) -> u64 {
-        self.trace.borrow().as_ref().map_or(0, Trace::count)
-    }
-
     /// Ends the trace; what happens after that (destructors) leaves none.
     pub(crate) fn take_trace(&self) -> Option<Trace> {
         self.trace.borrow_mut().take()

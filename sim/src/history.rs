@@ -235,7 +235,7 @@ impl fmt::Display for Entry {
 pub struct History {
     /// The entries.
     pub entries: Vec<Entry>,
-    /// Whether the run came to its end: nothing more will be delivered.
+    /// Whether nothing more will be delivered: the run came to its end, or waited for as long as its plan allows.
     pub complete: bool,
 }
 

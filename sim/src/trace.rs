@@ -174,7 +174,9 @@ impl Trace {
 mod tests {
     use super::*;
 
-    fn hash_of(events: &[(u64, &str, &str, &str, &[(&str, u64)], &str)]) -> u64 {
+    type Row<'a> = (u64, &'a str, &'a str, &'a str, &'a [(&'a str, u64)], &'a str);
+
+    fn hash_of(events: &[Row<'_>]) -> u64 {
         let mut trace = Trace::new(Lines::Discard);
         for (at, host, kind, subject, fields, text) in events {
             trace.add(Duration::from_millis(*at), host, &Event { kind, subject, fields, text });

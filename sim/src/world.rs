@@ -37,7 +37,7 @@ impl TryRng for SimRng {
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
         context::expect(|run| {
-            let value = run.draw(|stream| rand::Rng::next_u64(stream));
+            let value = run.draw(rand::Rng::next_u64);
             run.trace(&Event::new("draw", "", &[("digest", value)]));
             Ok(value)
         })

@@ -123,7 +123,9 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
     });
     let faults = runner.faults.counts();
     let simulated = runner.sim.elapsed();
-    let history = journal.history(ended.is_ok());
+    let timed_out = matches!(ended, Err(Verdict::Liveness(_)));
+    let lost = timed_out && runner.progress.only_arrivals_are_missing();
+    let history = journal.history(ended.is_ok() || lost);
     let verdict = judge(context, ended, &history);
     // The trace ends before destructors run: what the end of the simulation does to them is not part of the run.
     let trace = context.take_trace();

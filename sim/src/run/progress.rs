@@ -28,6 +28,12 @@ impl Progress {
         }
     }
 
+    /// Whether all that is missing, as far as was read, is the arrival of what was accepted. When the service has been
+    /// calm and live for as long as the plan allows, that is a loss.
+    pub(super) fn only_arrivals_are_missing(&self) -> bool {
+        self.sending.is_empty() && self.open.is_empty() && !self.accepted.is_empty()
+    }
+
     /// Reads on.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ async fn run<W: World>(mut seat: ClientSeat) -> Result<(), String> {
             process: seat.process.clone(),
             journal: seat.journal.clone(),
             stages: seat.stages.clone(),
-            desk: Desk::new::<W>(&seat.host, &seat.plan, &seat.process.client),
+            desk: Desk::new(&seat.host, &seat.plan, &seat.process.client),
         };
         readers.push(W::spawn(reader.run::<W>()));
         if readers.len() == 1 {
@@ -61,7 +61,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn new<W: World>(host: &Host, plan: &Plan, inbox: &str) -> Self {
+    fn new(host: &Host, plan: &Plan, inbox: &str) -> Self {
         Self { network: host.network.clone(), address: address_of(plan, inbox), pipe: None }
     }
 
@@ -118,7 +118,7 @@ impl Sender {
         let (body, digest) = key.body(bytes);
         self.journal.write(&self.process, What::Invoked { send: key.clone(), to: to.clone(), digest });
         let letter = Letter { to: to.clone(), from: key.sender.clone(), stream, number, body };
-        let reply = Desk::new::<W>(&self.host, &self.plan, &to).call::<W>(&Request::Put(letter)).await;
+        let reply = Desk::new(&self.host, &self.plan, &to).call::<W>(&Request::Put(letter)).await;
         let Reply::Accepted { position } = reply else { panic!("an answer to something else: {reply:?}") };
         self.journal.write(&self.process, What::Accepted { send: key, position });
     }

@@ -1,0 +1,181 @@
+//! The faults do what they say, as the trace shows, and the runner tells how a run failed.
+
+use restante::world::{BoxFuture, World};
+use restante_sim::plan::Plan;
+use restante_sim::run::{Outcome, Verdict, run};
+use restante_sim::scenario::{ClientSeat, Scenario, ServerSeat, Stage};
+use restante_sim::toy::Toy;
+use restante_sim::trace::Lines;
+use restante_sim::world::SimWorld;
+
+fn run_toy(plan: &str) -> Outcome {
+    let outcome = run(&plan.parse().unwrap(), &Toy::default(), Lines::ring(usize::MAX));
+    assert_eq!(outcome.verdict, Verdict::Passed);
+    outcome
+}
+
+/// Time, host, kind and the rest of a line.
+fn parts(line: &str) -> (f64, &str, &str, &str) {
+    let mut words = line.split_whitespace();
+    let mut next = || words.next().unwrap_or("");
+    let (_, at, host, kind) = (next(), next(), next(), next());
+    let rest = line.split_once(kind).map_or("", |(_, rest)| rest);
+    (at.parse().unwrap(), host, kind, rest)
+}
+
+fn count(outcome: &Outcome, from: f64, to: f64, f: impl Fn(&str, &str, &str) -> bool) -> usize {
+    let lines = outcome.lines.iter().map(|line| parts(line));
+    lines.filter(|(at, host, kind, rest)| (from..to).contains(at) && f(host, kind, rest)).count()
+}
+
+#[test]
+fn a_paused_server_does_nothing_and_then_goes_on() {
+    let outcome = run_toy("messages 100\nat 1s for 1s pause b\nat 2.5s for 1s pause b");
+    let of_b = |host: &str, _: &str, _: &str| host == "b";
+    for (paused, resumed) in [(1.0, 2.0), (2.5, 3.5)] {
+        assert!(count(&outcome, paused - 0.3, paused, of_b) > 10);
+        assert_eq!(count(&outcome, paused, resumed, of_b), 0);
+        assert!(count(&outcome, resumed, resumed + 0.3, of_b) > 10);
+    }
+    // The same process: it was started once.
+    assert_eq!(count(&outcome, 0.0, 1e9, |host, kind, _| host == "b" && kind == "host.start"), 1);
+}
+
+#[test]
+fn a_server_that_is_down_does_nothing_and_starts_again() {
+    for fault in ["crash a", "bounce a", "power-cut", "lost-disk a"] {
+        let plan = format!("messages 0\nclients 1\nat 1s for 1s {fault}");
+        let outcome = run(&plan.parse().unwrap(), &Toy::default(), Lines::ring(usize::MAX));
+        // A fuse may burn for 50 ms.
+        assert_eq!(count(&outcome, 1.06, 2.0, |host, _, _| host == "a"), 0, "{fault}");
+        assert_eq!(count(&outcome, 2.0, 2.01, |host, kind, _| host == "a" && kind == "host.start"), 1, "{fault}");
+        assert_eq!(outcome.faults.values().sum::<u32>(), 1);
+    }
+}
+
+#[test]
+fn a_power_cut_is_silent_and_a_killed_process_is_not() {
+    // What the clients hear while the server is down: the end of a connection, or nothing.
+    let hears = |plan: &str| {
+        let outcome = run(&plan.parse().unwrap(), &Toy::default(), Lines::ring(usize::MAX));
+        count(&outcome, 1.0, 1.9, |host, kind, rest| {
+            host.starts_with("client") && matches!(kind, "net.end" | "net.reset") && rest.contains(">a:8080")
+        })
+    };
+    assert!(hears("messages 100\nat 1s for 1s bounce a") > 0);
+    assert_eq!(hears("messages 100\nat 1s for 1s power-cut"), 0);
+}
+
+#[test]
+fn nothing_crosses_a_partition_and_what_is_held_arrives_late() {
+    let crosses = |outcome: &Outcome, from: f64, to: f64| {
+        count(outcome, from, to, |_, kind, rest| kind == "net.read" && rest.contains(">a:8080"))
+    };
+    let cut = run_toy("messages 100\nlatency 1ms..5ms\nat 1s for 1s partition a | b c client1 client2 client3 client4");
+    assert!(crosses(&cut, 0.5, 1.0) > 10);
+    assert_eq!(crosses(&cut, 1.02, 2.0), 0);
+    assert!(crosses(&cut, 2.0, 4.0) > 10);
+
+    let held = run_toy("messages 100\nlatency 1ms..5ms\nat 1s for 300ms hold a | client1 client2 client3 client4");
+    assert_eq!(crosses(&held, 1.02, 1.3), 0);
+    assert!(crosses(&held, 1.3, 1.31) > 0, "what was held arrives at once");
+}
+
+#[test]
+fn a_disk_is_used_inside_of_blocking_only() {
+    assert_eq!(run_toy("messages 20").operations_outside_blocking, 0);
+}
+
+/// A scenario of two closures.
+struct Two<S, C>(S, C);
+
+impl<S, C> Scenario for Two<S, C>
+where
+    S: Fn(ServerSeat) -> BoxFuture<'static, Result<(), String>>,
+    C: Fn(ClientSeat) -> BoxFuture<'static, Result<(), String>>,
+{
+    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
+        (self.0)(seat)
+    }
+
+    fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>> {
+        (self.1)(seat)
+    }
+}
+
+fn idle_server(_: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
+    Box::pin(std::future::pending())
+}
+
+fn idle_client(seat: ClientSeat) -> BoxFuture<'static, Result<(), String>> {
+    Box::pin(async move {
+        seat.journal.write(&seat.process, restante_sim::history::What::SentAll);
+        seat.stages.reached(Stage::Stop).await;
+        Ok(())
+    })
+}
+
+fn verdict(scenario: &dyn Scenario) -> Verdict {
+    let plan: Plan = "clients 2\nduration 1s\nliveness 1s".parse().unwrap();
+    run(&plan, scenario, Lines::Discard).verdict
+}
+
+#[test]
+fn hosts_that_do_nothing_pass() {
+    assert_eq!(verdict(&Two(idle_server, idle_client)), Verdict::Passed);
+}
+
+#[test]
+fn a_server_that_ends_by_itself_fails_the_run() {
+    let ends = |result: Result<(), String>| {
+        move |_| -> BoxFuture<'static, Result<(), String>> { Box::pin(std::future::ready(result.clone())) }
+    };
+    let failed = verdict(&Two(ends(Err("the log is damaged".into())), idle_client));
+    assert_eq!(failed, Verdict::Crash("a ended: the log is damaged".into()));
+    assert!(matches!(verdict(&Two(ends(Ok(())), idle_client)), Verdict::Crash(_)));
+}
+
+#[test]
+fn a_panic_in_a_task_that_nobody_joins_fails_the_run() {
+    let panics = |_| -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async {
+            drop(SimWorld::spawn(async { panic!("nobody looks") }));
+            std::future::pending().await
+        })
+    };
+    assert_eq!(verdict(&Two(panics, idle_client)), Verdict::Crash("a task of a panicked: nobody looks".into()));
+}
+
+#[test]
+fn a_client_that_does_not_finish_is_missed() {
+    let silent = |seat: ClientSeat| -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async move {
+            seat.stages.reached(Stage::Stop).await;
+            Ok(())
+        })
+    };
+    let Verdict::Liveness(text) = verdict(&Two(idle_server, silent)) else { panic!("it passed") };
+    assert!(text.contains("2 clients have more to send, client1 among them"), "{text}");
+    let lingers = |seat: ClientSeat| -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async move {
+            seat.journal.write(&seat.process, restante_sim::history::What::SentAll);
+            std::future::pending().await
+        })
+    };
+    let Verdict::Liveness(text) = verdict(&Two(idle_server, lingers)) else { panic!("it passed") };
+    assert!(text.contains("client1, client2 have not closed"), "{text}");
+}
+
+#[test]
+fn the_wall_clock_is_the_plans_and_moves_with_simulated_time() {
+    let reads = |_| -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async {
+            assert_eq!(SimWorld::unix_millis() / 1000, 1_767_225_600);
+            let before = SimWorld::unix_millis();
+            SimWorld::sleep(std::time::Duration::from_millis(250)).await;
+            assert_eq!(SimWorld::unix_millis() - before, 250);
+            std::future::pending().await
+        })
+    };
+    assert_eq!(verdict(&Two(reads, idle_client)), Verdict::Passed);
+}
