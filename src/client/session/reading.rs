@@ -94,7 +94,8 @@ impl Session {
         epoch: Epoch,
         acknowledged: Position,
     ) -> Result<(), &'static str> {
-        let Some(asked) = self.requests.take(nonce) else {
+        let asked = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Attach { .. }))?;
+        let Some(asked) = asked else {
             // Whoever asked has given up meanwhile: nobody else would make room for another reader.
             if !self.inboxes.readers.contains_key(&(registration, epoch)) {
                 let delivered = Some(acknowledged);
@@ -102,7 +103,7 @@ impl Session {
             }
             return Ok(());
         };
-        let Ask::Attach { inbox: key } = asked.ask else { return Err("Attached answers another request") };
+        let Ask::Attach { inbox: key } = asked.ask else { unreachable!("it was looked at") };
         let Some(inbox) = self.inboxes.all.get_mut(key) else { return Ok(()) };
         if let Some(before) = inbox.registration {
             self.inboxes.readers.remove(&(before, inbox.epoch));
