@@ -25,7 +25,6 @@ pub(super) struct Inboxes {
 
 /// What an inbox has for the application.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(crate) enum Next {
     Delivery(Delivery),
     /// Nothing for now: try again after the next [`Output::Arrived`].

@@ -105,6 +105,10 @@ impl Requests {
         self.asked.remove(&id)
     }
 
+    pub(super) fn waits(&self, nonce: Nonce) -> bool {
+        self.by_nonce.contains_key(&nonce)
+    }
+
     /// Takes the request that is answered, if it waits. Left in its place if the answer is of another kind, since a
     /// server that answers so is not believed.
     pub(super) fn take_as(&mut self, nonce: Nonce, fits: fn(&Ask) -> bool) -> Result<Option<Asked>, &'static str> {

@@ -373,12 +373,14 @@ impl Session {
         id: StreamId,
         registration: RegistrationId,
     ) -> Result<(), &'static str> {
+        if self.streams.by_id.contains_key(&id) {
+            // Either the same answer again, or no server of ours: an id is used once.
+            return if self.requests.waits(nonce) { Err("it opened the same stream twice") } else { Ok(()) };
+        }
         let asked = self.requests.take_as(nonce, |ask| matches!(ask, Ask::OpenStream { .. }))?;
         let Some(asked) = asked else {
             // Whoever asked has given up meanwhile: nobody else would close it.
-            if !self.streams.by_id.contains_key(&id) {
-                self.put_stray(|nonce| Command::CloseStream { nonce, stream: id });
-            }
+            self.put_stray(|nonce| Command::CloseStream { nonce, stream: id });
             return Ok(());
         };
         let Ask::OpenStream { stream: key } = asked.ask else { unreachable!("it was looked at") };

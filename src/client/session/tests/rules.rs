@@ -117,6 +117,20 @@ fn a_gap_is_filled_once_per_connection_and_makes_no_storm() {
 }
 
 #[test]
+fn a_gap_told_to_an_older_copy_skips_nothing() {
+    let mut bench = Bench::up(settings());
+    let stream = bench.stream(5);
+    for n in 1..=3 {
+        bench.send(stream, &n.to_string());
+    }
+    bench.sent();
+    bench.session.disconnected(bench.now, "gone");
+    bench.connect();
+    failed(&mut bench, 5, 3, gap(2));
+    assert_eq!(numbers(&bench.commands()), [1, 2, 3]);
+}
+
+#[test]
 fn a_server_that_cannot_take_it_is_asked_again_later() {
     let mut bench = Bench::up(settings());
     let stream = bench.stream(5);
