@@ -187,13 +187,15 @@ impl Driver {
                 None => {}
             }
             let mut lost = progress.lost;
-            while progress.read {
-                match frame::split(inbound, limits::CLIENT_FRAME_BYTES_MAX) {
-                    Ok(Some(frame)) => session.received(now, &frame),
-                    Ok(None) => break,
-                    Err(error) => {
-                        lost = Some(format!("the server broke the protocol: {error}"));
-                        break;
+            if progress.read {
+                loop {
+                    match frame::split(inbound, limits::CLIENT_FRAME_BYTES_MAX) {
+                        Ok(Some(frame)) => session.received(now, &frame),
+                        Ok(None) => break,
+                        Err(error) => {
+                            lost = Some(format!("the server broke the protocol: {error}"));
+                            break;
+                        }
                     }
                 }
             }

@@ -166,16 +166,17 @@ impl Session {
             Reply::Refused { nonce: None, refusal } => self.connection_refused(now, refusal),
             Reply::Refused { nonce: Some(nonce), refusal } => self.request_refused(now, nonce, refusal),
             Reply::Registered { nonce, registration } => {
-                let Some(asked) = self.requests.take(nonce) else { return Ok(()) };
-                let Ask::Register { name } = asked.ask else { return Err("Registered answers another request") };
-                let home = self.link.server_name().clone();
-                self.answer(asked.token, Ok(Answer::Registered(Registration { name, id: registration, home })));
-            }
-            Reply::Deregistered { nonce } | Reply::StreamClosed { nonce } | Reply::Detached { nonce } => {
-                if let Some(asked) = self.requests.take(nonce) {
-                    self.done(asked);
+                let asked = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Register { .. }))?;
+                if let Some((token, Ask::Register { name })) = asked.map(|asked| (asked.token, asked.ask)) {
+                    let home = self.link.server_name().clone();
+                    self.answer(token, Ok(Answer::Registered(Registration { name, id: registration, home })));
                 }
             }
+            Reply::Deregistered { nonce } => self.take_done(nonce, |ask| matches!(ask, Ask::Deregister { .. }))?,
+            Reply::StreamClosed { nonce } => {
+                self.take_done(nonce, |ask| matches!(ask, Ask::CloseStream { .. } | Ask::Barrier { .. }))?;
+            }
+            Reply::Detached { nonce } => self.take_done(nonce, |ask| matches!(ask, Ask::Detach { .. }))?,
             Reply::StreamOpened { nonce, stream, registration } => {
                 self.stream_opened(now, nonce, stream, registration)?;
             }
@@ -190,14 +191,14 @@ impl Session {
             Reply::Acknowledged { registration, epoch, up_to } => self.acknowledged(registration, epoch, up_to),
             Reply::Fenced { registration, epoch, by } => self.fenced(registration, epoch, by),
             Reply::Who { nonce, clients, more } => {
-                let Some(asked) = self.requests.take(nonce) else { return Ok(()) };
-                let Ask::Who { .. } = asked.ask else { return Err("Who answers another request") };
-                self.answer(asked.token, Ok(Answer::Who { clients, more }));
+                if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Who { .. }))? {
+                    self.answer(asked.token, Ok(Answer::Who { clients, more }));
+                }
             }
             Reply::Status { nonce, status } => {
-                let Some(asked) = self.requests.take(nonce) else { return Ok(()) };
-                let Ask::Status = asked.ask else { return Err("Status answers another request") };
-                self.answer(asked.token, Ok(Answer::Status(status)));
+                if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Status))? {
+                    self.answer(asked.token, Ok(Answer::Status(status)));
+                }
             }
         }
         Ok(())

@@ -25,7 +25,6 @@ pub(super) struct Inboxes {
 
 /// What an inbox has for the application.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(crate) enum Next {
     Delivery(Delivery),
     /// Nothing for now: try again after the next [`Output::Arrived`].
@@ -94,7 +93,8 @@ impl Session {
         epoch: Epoch,
         acknowledged: Position,
     ) -> Result<(), &'static str> {
-        let Some(asked) = self.requests.take(nonce) else {
+        let asked = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Attach { .. }))?;
+        let Some(asked) = asked else {
             // Whoever asked has given up meanwhile: nobody else would make room for another reader.
             if !self.inboxes.readers.contains_key(&(registration, epoch)) {
                 let delivered = Some(acknowledged);
@@ -102,7 +102,7 @@ impl Session {
             }
             return Ok(());
         };
-        let Ask::Attach { inbox: key } = asked.ask else { return Err("Attached answers another request") };
+        let Ask::Attach { inbox: key } = asked.ask else { unreachable!("it was looked at") };
         let Some(inbox) = self.inboxes.all.get_mut(key) else { return Ok(()) };
         if let Some(before) = inbox.registration {
             self.inboxes.readers.remove(&(before, inbox.epoch));

@@ -105,6 +105,19 @@ impl Requests {
         self.asked.remove(&id)
     }
 
+    pub(super) fn waits(&self, nonce: Nonce) -> bool {
+        self.by_nonce.contains_key(&nonce)
+    }
+
+    /// Takes the request that is answered, if it waits. Left in its place if the answer is of another kind, since a
+    /// server that answers so is not believed.
+    pub(super) fn take_as(&mut self, nonce: Nonce, fits: fn(&Ask) -> bool) -> Result<Option<Asked>, &'static str> {
+        match self.by_nonce.get(&nonce).and_then(|id| self.asked.get(id)) {
+            Some(asked) if !fits(&asked.ask) => Err("the answer is not one to what was asked"),
+            _ => Ok(self.take(nonce)),
+        }
+    }
+
     /// Puts back what [`Requests::take`] took, in its old place or, with another nonce, at the end.
     fn put_back(&mut self, asked: Asked) -> u64 {
         self.add(asked)
@@ -253,6 +266,14 @@ impl Session {
             }
             _ => self.answer(asked.token, Err(Error::Refused(refusal))),
         }
+    }
+
+    /// The answer to a request came, and tells nothing more.
+    pub(super) fn take_done(&mut self, nonce: Nonce, fits: fn(&Ask) -> bool) -> Result<(), &'static str> {
+        if let Some(asked) = self.requests.take_as(nonce, fits)? {
+            self.done(asked);
+        }
+        Ok(())
     }
 
     /// A request whose answer tells nothing more is done.

@@ -373,14 +373,17 @@ impl Session {
         id: StreamId,
         registration: RegistrationId,
     ) -> Result<(), &'static str> {
-        let Some(asked) = self.requests.take(nonce) else {
+        if self.streams.by_id.contains_key(&id) {
+            // Either the same answer again, or no server of ours: an id is used once.
+            return if self.requests.waits(nonce) { Err("it opened the same stream twice") } else { Ok(()) };
+        }
+        let asked = self.requests.take_as(nonce, |ask| matches!(ask, Ask::OpenStream { .. }))?;
+        let Some(asked) = asked else {
             // Whoever asked has given up meanwhile: nobody else would close it.
-            if !self.streams.by_id.contains_key(&id) {
-                self.put_stray(|nonce| Command::CloseStream { nonce, stream: id });
-            }
+            self.put_stray(|nonce| Command::CloseStream { nonce, stream: id });
             return Ok(());
         };
-        let Ask::OpenStream { stream: key } = asked.ask else { return Err("StreamOpened answers another request") };
+        let Ask::OpenStream { stream: key } = asked.ask else { unreachable!("it was looked at") };
         let Some(stream) = self.streams.all.get_mut(key) else { return Ok(()) };
         if *stream.registration.get_or_insert(registration) != registration {
             // The name was registered anew: whoever holds it now is not who sent before.

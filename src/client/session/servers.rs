@@ -55,7 +55,7 @@ impl Servers {
         self.candidates[self.current].name = Some(name.clone());
         let here = self.candidates[self.current].address.clone();
         // What an earlier server told is replaced by what this one tells; the settings' addresses stay.
-        self.candidates.retain(|c| c.configured || c.address == here);
+        self.candidates.retain(|c| c.configured);
         for server in servers.iter().take(LEARNED_MAX) {
             let known = |c: &Candidate| c.address == server.address || c.name.as_ref() == Some(&server.name);
             match self.candidates.iter_mut().find(|c| known(c)) {
@@ -67,7 +67,12 @@ impl Servers {
                 }),
             }
         }
-        self.current = self.candidates.iter().position(|c| c.address == here).unwrap_or(0);
+        // A server that does not list itself is on its way out: it is the last to be tried again.
+        let found = self.candidates.iter().position(|c| c.address == here);
+        self.current = found.unwrap_or(self.candidates.len());
+        if found.is_none() {
+            self.candidates.push(Candidate { address: here, name: Some(name.clone()), configured: false });
+        }
     }
 
     /// Makes the server of that name the one to try next.

@@ -158,9 +158,9 @@ impl Stream {
         Some((token, bytes))
     }
 
-    /// From here on everything is sent again.
+    /// From here on everything is sent again. Never skips ahead: what was not sent on this connection still is.
     pub(super) fn rewind(&mut self, number: u64) {
-        self.cursor = number.max(self.base);
+        self.cursor = self.cursor.min(number).max(self.base);
         self.doubtful = self.high;
     }
 
