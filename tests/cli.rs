@@ -75,7 +75,7 @@ fn wrong_arguments_are_refused_with_2_and_say_why() {
         (&["serve", "--name", "a", "--data", "d", "--cluster", "a=h:1", "--election-timeout", "9ms..1ms"], "longer"),
         (
             &["serve", "--name", "a", "--data", "d", "--cluster", "a=localhost:1", "--heartbeat", "140ms"],
-            "at least two heartbeats",
+            "must be shorter than half the shortest election timeout",
         ),
         (&["serve", "--name", "a", "--data", "d", "--cluster", "a=h:1", "--body-memory", "much"], "not a size"),
     ];

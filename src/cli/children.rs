@@ -81,8 +81,8 @@ pub fn command(server: &Server, all: &[Server]) -> Result<Command, Failure> {
     command.args(["--name", &server.name, "--listen", &server.address(), "--cluster", &cluster.join(",")]);
     command.arg("--data").arg(&server.data);
     command.args(["--die-with-parent", &std::process::id().to_string()]);
-    // Meant for one server of several machines, these would be wrong for three on one.
-    command.env_remove("RESTANTE_ADVERTISE").env_remove("RESTANTE_INSECURE");
+    // The loopback needs no leave to be listened on.
+    command.env_remove("RESTANTE_INSECURE");
     command.stdin(Stdio::null());
     // Ctrl-C in a terminal goes to the whole process group; the servers are to be stopped by us, in order.
     command.process_group(0).kill_on_drop(true);

@@ -153,18 +153,6 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The kind of the input/output error that `error` is or was caused by.
-pub fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
-    let mut error = Some(error);
-    while let Some(current) = error {
-        if let Some(io) = current.downcast_ref::<io::Error>() {
-            return Some(io.kind());
-        }
-        error = current.source();
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,10 +162,9 @@ mod tests {
     struct Outer(#[source] io::Error);
 
     #[test]
-    fn causes_are_told_once_and_their_kind_is_found() {
+    fn causes_are_told_once() {
         let error = Outer(io::Error::new(io::ErrorKind::AddrInUse, "port 8080 is taken"));
         assert_eq!(with_causes(&error), "cannot start: port 8080 is taken");
-        assert_eq!(io_kind(&error), Some(io::ErrorKind::AddrInUse));
         #[derive(Debug, thiserror::Error)]
         #[error("cannot start: {0}")]
         struct Repeating(#[source] io::Error);

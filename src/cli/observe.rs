@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
-use restante::client::Status;
+use restante::wire::client::Status;
 use restante::world::{RealWorld, World};
 
 use super::reach;
@@ -96,8 +96,7 @@ fn one_answer_each(asked: Vec<Asked>) -> Vec<Asked> {
 /// Hand-made answers for tests.
 #[cfg(test)]
 pub mod made {
-    use restante::client::Status;
-    use restante::wire::client::ServerRow;
+    use restante::wire::client::{ServerRow, Status};
     use restante::wire::{ClusterId, Name, ServerAddress, Time};
 
     /// A server's name.

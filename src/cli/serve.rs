@@ -1,6 +1,6 @@
 //! `restante serve`: one server.
 
-use std::io::ErrorKind;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,13 @@ use std::time::Duration;
 use clap::Args;
 use restante::limits;
 use restante::server::{self, ServerError, Settings};
+use restante::storage::OpenError;
 use restante::wire::{Name, Quotas};
 use restante::world::{Host, RealDisk, RealNetwork, RealWorld, World};
 
-use super::failure::{Exit, Failure, io_kind, with_causes};
+use super::failure::{Exit, Failure, with_causes};
 use super::interrupt::Interrupt;
-use super::values::{self, ClusterList};
+use super::values::{self, ClusterList, Size};
 
 /// Run one server of a cluster.
 ///
@@ -54,30 +55,42 @@ pub struct Serve {
     election_timeout: (Duration, Duration),
 
     /// Connections this server accepts
-    #[arg(long, value_name = "N", env = "RESTANTE_CONNECTIONS_MAX", default_value_t = limits::CONNECTIONS_DEFAULT,
+    #[arg(long, value_name = "N", env = "RESTANTE_CONNECTIONS", default_value_t = limits::CONNECTIONS_DEFAULT,
           help_heading = "Limits of this server")]
-    connections_max: usize,
+    connections: usize,
+    /// Commands of its clients that are held until they are applied
+    #[arg(long, value_name = "SIZE", env = "RESTANTE_PENDING", default_value_t = Size(limits::PENDING_BYTES_DEFAULT as u64),
+          help_heading = "Limits of this server")]
+    pending: Size,
     /// Bodies kept in memory; those beyond it wait on disk
-    #[arg(long, value_name = "SIZE", env = "RESTANTE_BODY_MEMORY", default_value = "1GiB",
-          value_parser = values::bytes, help_heading = "Limits of this server")]
-    body_memory: u64,
+    #[arg(long, value_name = "SIZE", env = "RESTANTE_BODY_MEMORY", default_value_t = Size(limits::BODY_MEMORY_BYTES_DEFAULT),
+          help_heading = "Limits of this server")]
+    body_memory: Size,
+    /// Recent log kept in memory
+    #[arg(long, value_name = "SIZE", env = "RESTANTE_LOG_CACHE", default_value_t = Size(limits::LOG_CACHE_BYTES_DEFAULT),
+          help_heading = "Limits of this server")]
+    log_cache: Size,
     /// Log after which the state is written to disk and the log is cleaned
-    #[arg(long, value_name = "SIZE", env = "RESTANTE_CHECKPOINT_LOG", default_value = "256MiB",
-          value_parser = values::bytes, help_heading = "Limits of this server")]
-    checkpoint_log: u64,
+    #[arg(long, value_name = "SIZE", env = "RESTANTE_CHECKPOINT_LOG", default_value_t = Size(limits::CHECKPOINT_LOG_BYTES_DEFAULT),
+          help_heading = "Limits of this server")]
+    checkpoint_log: Size,
     /// Size of one file of the log
-    #[arg(long, value_name = "SIZE", env = "RESTANTE_SEGMENT", default_value = "64MiB",
-          value_parser = values::bytes, help_heading = "Limits of this server")]
-    segment: u64,
+    #[arg(long, value_name = "SIZE", env = "RESTANTE_SEGMENT", default_value_t = Size(limits::SEGMENT_BYTES_DEFAULT),
+          help_heading = "Limits of this server")]
+    segment: Size,
+    /// Free space on the disk below which sends are refused
+    #[arg(long, value_name = "SIZE", env = "RESTANTE_DISK_RESERVE", default_value_t = Size(limits::DISK_RESERVE_BYTES_DEFAULT),
+          help_heading = "Limits of this server")]
+    disk_reserve: Size,
 
     /// Messages that may wait in one inbox
     #[arg(long, value_name = "N", env = "RESTANTE_INBOX_MESSAGES", default_value_t = limits::INBOX_MESSAGES_DEFAULT,
           help_heading = "Quotas (taken over when the cluster is founded)")]
     inbox_messages: u64,
     /// Bytes that may wait in one inbox
-    #[arg(long, value_name = "SIZE", env = "RESTANTE_INBOX_BYTES", default_value = "1GiB",
-          value_parser = values::bytes, help_heading = "Quotas (taken over when the cluster is founded)")]
-    inbox_bytes: u64,
+    #[arg(long, value_name = "SIZE", env = "RESTANTE_INBOX_BYTES",
+          default_value_t = Size(limits::INBOX_BYTES_DEFAULT), help_heading = "Quotas (taken over when the cluster is founded)")]
+    inbox_bytes: Size,
     /// Send streams that one client may have open
     #[arg(long, value_name = "N", env = "RESTANTE_STREAMS_PER_CLIENT",
           default_value_t = limits::STREAMS_PER_CLIENT_DEFAULT,
@@ -122,7 +135,7 @@ impl Serve {
                 std::process::exit(i32::from(Exit::Interrupted as u8));
             });
         };
-        server::run::<RealWorld>(settings, host, shutdown).await.map_err(|error| self.explain(&error))
+        server::run::<RealWorld>(settings, host, shutdown).await.map_err(|error| explain(&error))
     }
 
     fn settings(&self) -> Result<Settings, Failure> {
@@ -139,44 +152,45 @@ impl Serve {
                      Listen on 127.0.0.1, or give --insecure if the network around this machine can be trusted.",
                 ));
         }
-        if self.heartbeat * 2 > self.election_timeout.0 {
-            return Err(usage(format!(
-                "--heartbeat {:?} is too long for --election-timeout {:?}..{:?}",
-                self.heartbeat, self.election_timeout.0, self.election_timeout.1
-            ))
-            .hint(
-                "The shortest election timeout must be at least two heartbeats, or a late one ends a leader's term.",
-            ));
-        }
         let mut settings = Settings::new(self.name.clone(), listen, self.cluster.0.clone());
         settings.heartbeat = self.heartbeat;
         settings.election_timeout = self.election_timeout;
-        settings.connections = self.connections_max;
-        settings.body_memory_bytes = self.body_memory;
-        settings.checkpoint_log_bytes = self.checkpoint_log;
-        settings.segment_bytes = self.segment;
+        settings.connections = self.connections;
+        settings.pending_bytes = usize::try_from(self.pending.0).unwrap_or(usize::MAX);
+        settings.body_memory_bytes = self.body_memory.0;
+        settings.log_cache_bytes = self.log_cache.0;
+        settings.checkpoint_log_bytes = self.checkpoint_log.0;
+        settings.segment_bytes = self.segment.0;
+        settings.disk_reserve_bytes = self.disk_reserve.0;
         settings.quotas = Quotas {
             inbox_messages: self.inbox_messages,
-            inbox_bytes: self.inbox_bytes,
+            inbox_bytes: self.inbox_bytes.0,
             streams_per_client: self.streams_per_client,
             stream_window: self.stream_window,
             clients: self.clients,
             stream_idle_ms: self.stream_idle.as_millis().try_into().unwrap_or(u64::MAX),
         };
+        settings.check().map_err(|error| usage(error.to_string()))?;
         Ok(settings)
     }
 
-    fn explain(&self, error: &ServerError) -> Failure {
-        let text = with_causes(error);
-        match io_kind(error) {
-            Some(ErrorKind::AddrInUse) => {
-                Failure::new(Exit::AddressInUse, text).hint("Stop what listens there, or give another address.")
-            }
-            Some(ErrorKind::WouldBlock) => Failure::new(Exit::DirectoryInUse, text)
-                .hint("Each server needs a --data directory of its own, and may run only once."),
-            _ => Failure::new(Exit::Failed, text),
+}
+
+/// The failure that the server's end is for whoever started it.
+fn explain(error: &ServerError) -> Failure {
+    let exit = match error {
+        ServerError::Settings(_) => Exit::Usage,
+        ServerError::Io(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            return Failure::new(Exit::AddressInUse, error.to_string())
+                .hint("Stop what listens there, or give another address.");
         }
-    }
+        ServerError::Data(OpenError::InUse { .. } | OpenError::NotOurs { .. }) => Exit::DirectoryInUse,
+        ServerError::Data(OpenError::NewerFormat { .. } | OpenError::Damaged { .. })
+        | ServerError::OtherServer { .. }
+        | ServerError::Retired(_) => Exit::BadData,
+        ServerError::Io(_) | ServerError::Data(OpenError::Io(_)) | ServerError::Stopped(_) => Exit::Failed,
+    };
+    Failure::new(exit, with_causes(error))
 }
 
 /// Asks the system to kill this process when its parent dies, and looks whether it has died already.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use restante::client::Status as Answer;
+use restante::wire::client::Status as Answer;
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
@@ -106,13 +106,14 @@ fn view(asked: &[Asked]) -> View {
     }
     servers.sort_by(|one, other| (&one.name, &one.address).cmp(&(&other.name, &other.address)));
     for answer in &answers {
-        if leader.is_none() {
+        // A server that has words for it has said more than its table does.
+        if leader.is_none() && answer.problems.is_empty() {
             for row in answer.servers.iter().filter(|row| !row.reachable && row.server.name != answer.server) {
                 let reason = row.problem.as_ref().map_or(String::new(), |problem| format!(": {problem}"));
                 problems.push(format!("{} cannot reach {}{reason}", answer.server, row.server.name));
             }
         }
-        problems.extend(answer.problems.iter().map(|problem| format!("{}: {problem}", answer.server)));
+        problems.extend(answer.problems.iter().map(|problem| format!("{} says: {problem}", answer.server)));
     }
     if leader.is_none() {
         let voters = newest.map_or(0, |a| a.servers.iter().filter(|row| row.voter).count());

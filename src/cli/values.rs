@@ -1,6 +1,7 @@
 //! What arguments are made of: lists of servers and ports, durations, sizes.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -116,11 +117,33 @@ pub fn durations(text: &str) -> Result<(Duration, Duration), String> {
     if from < to { Ok((from, to)) } else { Err("the second must be longer than the first".to_owned()) }
 }
 
+/// A number of bytes, as an argument and as its default is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        bytes(text).map(Self)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (unit, bytes) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+            if self.0 > 0 && self.0.is_multiple_of(bytes) {
+                return write!(f, "{}{unit}", self.0 / bytes);
+            }
+        }
+        write!(f, "{}B", self.0)
+    }
+}
+
 /// A number of bytes: `65536`, `64KiB`, `1.5GiB`, `100MB`.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn bytes(text: &str) -> Result<u64, String> {
+fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size: give bytes, or a number with KiB, MiB, GiB, kB, MB or GB");
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
@@ -215,6 +238,9 @@ mod tests {
         assert_eq!(bytes("64KiB"), Ok(65536));
         assert_eq!(bytes("1.5 GiB"), Ok(3 << 29));
         assert_eq!(bytes("100MB"), Ok(100_000_000));
+        for size in [0, 1, 1000, 1 << 10, 3 << 20, 1 << 30, (1 << 30) + 1] {
+            assert_eq!(Size(size).to_string().parse(), Ok(Size(size)), "a default is shown as it may be given");
+        }
         for bad in ["", "MiB", "1 parsec", "-1", "1e9", "1.2.3", "99999999999999999999", "18014398509481984TiB"] {
             assert!(bytes(bad).is_err(), "{bad}");
         }

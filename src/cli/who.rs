@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use restante::client::ClientRow;
 use restante::wire::Time;
+use restante::wire::client::ClientRow;
 use serde::Serialize;
 
 use super::failure::Failure;

@@ -1,6 +1,6 @@
 //! How the demo ends: the table, and whether it is as it must be.
 
-use restante::client::Status;
+use restante::wire::client::Status;
 use serde::Serialize;
 
 use super::super::children::Server;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use restante::client::Status;
+use restante::wire::client::Status;
 use restante::world::{RealWorld, World};
 use tokio::process::Child;
 
