@@ -173,7 +173,6 @@ impl Serve {
         settings.check().map_err(|error| usage(error.to_string()))?;
         Ok(settings)
     }
-
 }
 
 /// The failure that the server's end is for whoever started it.
