@@ -241,9 +241,16 @@ impl<W: World> NetStreamAppend<TypeConfig<W>> for PeerNetwork<W> {
         S: Stream<Item = AppendEntriesRequest<TypeConfig<W>>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            // openraft's back-off is in its requests: the first one comes after it. Connecting before it is there would
+            // call a server that is down again at once, and again.
+            let mut input = input.fuse();
+            let Some(first) = input.next().await else {
+                let none: futures::stream::BoxStream<'s, Reply<W>> = Box::pin(futures::stream::empty());
+                return Ok(none);
+            };
             let link = self.take_link(Purpose::Raft).await.map_err(|e| unreachable_peer(&e))?;
-            let append =
-                Append { network: self, link, input: input.fuse(), owed: VecDeque::new(), out: BytesMut::new() };
+            let mut append = Append { network: self, link, input, owed: VecDeque::new(), out: BytesMut::new() };
+            append.send(&first).await?;
             let replies = futures::stream::unfold(Some(append), |append| async move {
                 let mut append = append?;
                 match append.next().await {

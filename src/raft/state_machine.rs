@@ -5,7 +5,6 @@
 //! it covers, **is** the snapshot: what is sent to a server that fell behind is a read transaction of it.
 
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,7 +18,7 @@ use super::types::{EntryBody, LogId, Snapshot, SnapshotMeta, StoredMembership, T
 use crate::post_office::{Change, Effect, PostOffice};
 use crate::storage::{Checkpoint, SnapshotReader, SnapshotWriter};
 use crate::wire::frame;
-use crate::world::{Event, World};
+use crate::world::{Disk, Event, World};
 
 /// Who is told what applying did. Called with the office's lock held: it may lock its own state, and must not wait.
 pub trait Listener: Send + Sync + 'static {
@@ -38,6 +37,7 @@ pub struct Office<W: World> {
     position: Mutex<Applied>,
     /// What is durable of it.
     pub checkpoint: Checkpoint,
+    disk: Arc<dyn Disk>,
     /// One flush or installation at a time.
     writing: tokio::sync::Mutex<()>,
     /// One snapshot is received at a time.
@@ -96,6 +96,7 @@ impl<W: World> Office<W> {
     pub fn open(
         checkpoint: Checkpoint,
         post_office: PostOffice,
+        disk: Arc<dyn Disk>,
         listener: Arc<dyn Listener>,
         body_memory_bytes: u64,
     ) -> io::Result<Self> {
@@ -108,6 +109,7 @@ impl<W: World> Office<W> {
             post_office: Mutex::new(post_office),
             position: Mutex::new(position),
             checkpoint,
+            disk,
             writing: tokio::sync::Mutex::new(()),
             receiving: tokio::sync::Mutex::new(()),
             listener,
@@ -185,6 +187,20 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
         Ok(())
     }
 
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder<W>> {
+        let builder = self.get_snapshot_builder().await;
+        let disk = self.0.disk.clone();
+        let bytes: u64 = builder.changes.iter().map(Change::bytes).sum();
+        let free = W::blocking(move || disk.free_bytes()).await;
+        // A checkpoint that finds no room would end Raft. It is put off instead: the log keeps what it would have had.
+        if !force && free.is_ok_and(|free| free < bytes.saturating_mul(2) + (2 << 20)) {
+            tracing::warn!(bytes, "no room for a checkpoint: put off");
+            self.0.post_office.lock().changes_lost();
+            return None;
+        }
+        Some(builder)
+    }
+
     async fn get_snapshot_builder(&mut self) -> Builder<W> {
         let mut post_office = self.0.post_office.lock();
         let position = self.0.position.lock().clone();
@@ -226,12 +242,15 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] for damage, and the disk's.
 pub fn load(checkpoint: &Checkpoint) -> io::Result<PostOffice> {
-    let mut records = Vec::new();
-    checkpoint.scan(&mut |key, value| {
-        records.push((key, value));
-        ControlFlow::Continue(())
-    })?;
-    PostOffice::load(records.into_iter()).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    // One record after the other: all of them at once may be far larger than memory.
+    let mut failed = None;
+    let reader = checkpoint.snapshot()?;
+    let records = reader.records(None)?.map_while(|record| record.map_err(|error| failed = Some(error)).ok());
+    let loaded = PostOffice::load(records);
+    match failed {
+        Some(error) => Err(error.into()),
+        None => loaded.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)),
+    }
 }
 
 /// Writes one cut of the state to the checkpoint.
@@ -260,7 +279,13 @@ impl<W: World> RaftSnapshotBuilder<TypeConfig<W>> for Builder<W> {
                 }
                 Err(error) => {
                     post_office.changes_lost();
-                    return Err(error.into());
+                    drop(post_office);
+                    let error = io::Error::from(error);
+                    return match Office::snapshot_of(checkpoint)? {
+                        // The one before is as good as it was.
+                        Some(before) if error.kind() == io::ErrorKind::StorageFull => Ok(before),
+                        _ => Err(error),
+                    };
                 }
             }
         }

@@ -46,6 +46,8 @@ pub(super) struct Node<W: World> {
     pub disk: Arc<dyn Disk>,
     /// Damaged data was set aside on this disk once.
     pub set_aside: bool,
+    /// The last digest and the index it was of.
+    digest: Mutex<(u64, u64)>,
     failure: Mutex<Option<Ended>>,
     failed: tokio::sync::Notify,
     fetches: tokio::sync::mpsc::UnboundedSender<delivery::Fetch>,
@@ -168,7 +170,7 @@ impl<W: World> Node<W> {
             return Err(StartError::Damaged("the log was cleaned up to a checkpoint that is not there".to_owned()));
         }
         let origin = Origin { incarnation: identity.incarnation, boot };
-        let hub = Arc::new(Hub::new(origin, settings.pending_bytes));
+        let hub = Arc::new(Hub::new(origin, identity.name.clone(), settings.pending_bytes));
         let clock = Arc::new(Clock::new::<W>(post_office.time()));
         let (fetches, fetching) = tokio::sync::mpsc::unbounded_channel();
         let ear = Ear {
@@ -178,7 +180,7 @@ impl<W: World> Node<W> {
             world: std::marker::PhantomData::<W>,
         };
         let body_memory = settings.body_memory_bytes;
-        let office = Office::open(checkpoint, post_office, Arc::new(ear), body_memory)?;
+        let office = Office::open(checkpoint, post_office, server.disk.clone(), Arc::new(ear), body_memory)?;
         let office = Arc::new(office);
         let me = Me { cluster: identity.cluster, name: identity.name.clone(), incarnation: identity.incarnation };
         let reachability = Arc::new(Reachability::default());
@@ -205,6 +207,7 @@ impl<W: World> Node<W> {
             proposer: Proposer::new(),
             disk: server.disk.clone(),
             set_aside,
+            digest: Mutex::new((0, 0)),
             failure: Mutex::new(None),
             failed: tokio::sync::Notify::new(),
             fetches,
@@ -220,6 +223,11 @@ impl<W: World> Node<W> {
     async fn found(&self) -> Result<(), ServerError> {
         let stopped = |e: &dyn std::fmt::Display| ServerError::Stopped(e.to_string());
         let founder = self.founding.first().is_some_and(|f| f.incarnation == self.me.incarnation);
+        // The quotas are the first command there is. Told until something has been applied, for a founder may die in
+        // between.
+        if founder && self.office.post_office.lock().applied() == 0 {
+            self.hub.tell(&Command::SetQuotas(self.settings.quotas));
+        }
         if !founder || self.raft.is_initialized().await.map_err(|e| stopped(&e))? {
             return Ok(());
         }
@@ -229,10 +237,7 @@ impl<W: World> Node<W> {
             .map(|f| (f.incarnation, Member { name: f.server.name.clone(), address: f.server.address.clone() }))
             .collect();
         match self.raft.initialize(members).await {
-            Ok(()) => {
-                self.hub.tell(&Command::SetQuotas(self.settings.quotas));
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(error) if error.fatal().is_none() => Ok(()),
             Err(error) => Err(stopped(&error)),
         }
@@ -319,7 +324,8 @@ impl<W: World> Node<W> {
             }
         };
         let _ = W::timeout(FAREWELL, farewell).await;
-        let _ = self.raft.shutdown().await;
+        // A disk that hangs must not keep the server from stopping.
+        let _ = W::timeout(HAND_OVER, self.raft.shutdown()).await;
     }
 
     /// Ends the node because of something that a task of it found.
@@ -327,6 +333,15 @@ impl<W: World> Node<W> {
         let ended = if damage { Ended::Damaged(reason) } else { Ended::Failed(ServerError::Stopped(reason)) };
         self.failure.lock().get_or_insert(ended);
         self.failed.notify_one();
+    }
+
+    /// The digest of the state at `index`. It reads the whole state, so it is kept as long as nothing is applied.
+    pub fn digest(&self, office: &PostOffice, index: u64) -> u64 {
+        let mut known = self.digest.lock();
+        if known.0 != index || index == 0 {
+            *known = (index, office.digest());
+        }
+        known.1
     }
 
     /// Reads contents from disk for readers, in the background.

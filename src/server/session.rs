@@ -152,8 +152,9 @@ async fn write_all<W: World>(
             wake.notified().await;
             continue;
         }
-        if W::timeout(STUCK, writer.send(&mut buffer)).await.is_err() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read"));
+        match W::timeout(STUCK, writer.send(&mut buffer)).await {
+            Ok(sent) => sent?,
+            Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")),
         }
         if buffer.capacity() > 1 << 20 {
             buffer = BytesMut::with_capacity(16 << 10);
@@ -334,21 +335,14 @@ fn check(payload: &Bytes) -> Result<Command<'_>, Refusal> {
     match &command {
         Command::Send { to, .. } => {
             name(to)?;
-            let (_, body) =
-                frame::take::<command::Headers>(content).map_err(|e| malformed(format!("the headers: {e}")))?;
-            if body.len() > limits::BODY_BYTES_MAX {
-                return Err(malformed(format!(
-                    "a body of {} bytes, {} are allowed",
-                    body.len(),
-                    limits::BODY_BYTES_MAX
-                )));
-            }
-            let headers = content.len() - body.len();
-            if headers > limits::HEADERS_BYTES_MAX {
-                return Err(malformed(format!(
-                    "headers of {headers} bytes, {} are allowed",
-                    limits::HEADERS_BYTES_MAX
-                )));
+            // Only as much as headers may take is decoded: a few bytes of them become many in memory.
+            let front = &content[..content.len().min(limits::HEADERS_BYTES_MAX)];
+            let (_, behind) = frame::take::<command::Headers>(front).map_err(|e| {
+                malformed(format!("the headers do not decode ({e}), or have more than {} bytes", front.len()))
+            })?;
+            let body = content.len() - (front.len() - behind.len());
+            if body > limits::BODY_BYTES_MAX {
+                return Err(malformed(format!("a body of {body} bytes, {} are allowed", limits::BODY_BYTES_MAX)));
             }
         }
         Command::Register { name: client, home, .. } | Command::Attach { name: client, home, .. } => {
@@ -360,7 +354,7 @@ fn check(payload: &Bytes) -> Result<Command<'_>, Refusal> {
         | Command::Confirm { .. }
         | Command::CloseStream { .. }
         | Command::Detach { .. } => {}
-        Command::Enroll { .. } | Command::SetQuotas(_) | Command::Tick => {
+        Command::Enroll { .. } | Command::SetQuotas(_) | Command::Tick | Command::Vanished { .. } => {
             return Err(malformed("a command that is not a client's".to_owned()));
         }
     }
