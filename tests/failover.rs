@@ -20,7 +20,15 @@ async fn random_servers_are_killed_and_restarted_and_nothing_is_lost_doubled_or_
     const KILLS: u64 = 12;
     let seed = seed();
     let mut cluster = Cluster::start(3);
-    let plan = Plan { senders: 20, recipients: 20, messages_each: 1000, per_second: 120, body_bytes_max: 64 << 10, seed };
+    let plan = Plan {
+        senders: 20,
+        recipients: 20,
+        messages_each: 1000,
+        per_second: 120,
+        body_bytes_max: 64 << 10,
+        all_long: false,
+        seed,
+    };
     let traffic = Traffic::start(cluster.addresses(), plan).await;
     traffic.goes_on(500);
     for kill in 0..KILLS {
@@ -112,7 +120,7 @@ async fn a_server_that_was_away_while_the_log_was_cleaned_catches_up_by_a_snapsh
     cluster.start_all();
     let leader = cluster.wait_for_leader();
     let away = (leader + 1) % 3;
-    let plan = Plan { per_second: 500, body_bytes_max: 64 << 10, ..Plan::default() };
+    let plan = Plan { per_second: 150, body_bytes_max: 64 << 10, all_long: true, ..Plan::default() };
     let traffic = Traffic::start(cluster.addresses(), plan).await;
     traffic.goes_on(100);
     cluster.kill(away);
@@ -128,9 +136,9 @@ async fn a_server_that_was_away_while_the_log_was_cleaned_catches_up_by_a_snapsh
     for number in (0..3).filter(|number| *number != away) {
         let mut again = 0;
         while segments(number).iter().any(|name| name.ends_with("01.seg") || name.ends_with("02.seg")) {
-            traffic.goes_on(200);
+            traffic.goes_on(100);
             again += 1;
-            assert!(again < 200, "the log of {} is not cleaned: {:?}", cluster.name(number), segments(number));
+            assert!(again < 400, "the log of {} is not cleaned: {:?}", cluster.name(number), segments(number));
         }
     }
     assert!(had.iter().any(|name| name.ends_with("01.seg")), "{had:?}");

@@ -131,7 +131,13 @@ impl Raw {
 
     /// Becomes the reader of an inbox.
     #[track_caller]
-    pub fn attach(&mut self, name: &str, home: &str, expected: Epoch, window: u32) -> (RegistrationId, Epoch, Position) {
+    pub fn attach(
+        &mut self,
+        name: &str,
+        home: &str,
+        expected: Epoch,
+        window: u32,
+    ) -> (RegistrationId, Epoch, Position) {
         let nonce = self.nonce();
         self.command(&Command::Attach { nonce, name, home, expected, resumes: false, window }, &[]);
         self.until("an attachment", |reply, _| match reply {

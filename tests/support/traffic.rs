@@ -28,13 +28,23 @@ pub struct Plan {
     pub per_second: u64,
     /// The longest body.
     pub body_bytes_max: u64,
+    /// All but the first are at least half as long.
+    pub all_long: bool,
     /// What everything random grows from.
     pub seed: u64,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { senders: 4, recipients: 4, messages_each: 200, per_second: 200, body_bytes_max: 2048, seed: 1 }
+        Self {
+            senders: 4,
+            recipients: 4,
+            messages_each: 200,
+            per_second: 200,
+            body_bytes_max: 2048,
+            all_long: false,
+            seed: 1,
+        }
     }
 }
 
@@ -51,7 +61,8 @@ pub fn mix(parts: &[u64]) -> u64 {
 
 /// The seed of this run: from `RESTANTE_TEST_SEED`, or another one each time.
 pub fn seed() -> u64 {
-    let given = std::env::var("RESTANTE_TEST_SEED").ok().map(|text| text.parse().expect("RESTANTE_TEST_SEED is a number"));
+    let given =
+        std::env::var("RESTANTE_TEST_SEED").ok().map(|text| text.parse().expect("RESTANTE_TEST_SEED is a number"));
     let seed = given.unwrap_or_else(|| u64::from(std::process::id()) ^ u64::from(rand::random::<u32>()));
     eprintln!("RESTANTE_TEST_SEED={seed}");
     seed
@@ -70,6 +81,7 @@ impl Plan {
         let length = match number {
             1 => 1,
             2 => self.body_bytes_max,
+            _ if self.all_long => self.body_bytes_max / 2 + drawn % (self.body_bytes_max / 2),
             _ => {
                 let powers = u64::from(self.body_bytes_max.ilog2()) + 1;
                 // Squared, so that long ones are rarer still.
@@ -173,10 +185,12 @@ impl Traffic {
             let stream = client.open_stream(&sender(n)).await.expect("it can open a stream");
             streams.push((client, stream));
         }
-        let receiving = (0..).zip(inboxes).map(|(n, inbox)| tokio::spawn(receive(plan.clone(), control.clone(), n, inbox)));
+        let receiving =
+            (0..).zip(inboxes).map(|(n, inbox)| tokio::spawn(receive(plan.clone(), control.clone(), n, inbox)));
         let receiving = receiving.collect();
         let sending = (0..).zip(streams);
-        let sending = sending.map(|(n, (client, stream))| tokio::spawn(send(plan.clone(), control.clone(), n, client, stream)));
+        let sending =
+            sending.map(|(n, (client, stream))| tokio::spawn(send(plan.clone(), control.clone(), n, client, stream)));
         let sending = sending.collect();
         Self { plan, addresses, control, sending, receiving }
     }
@@ -348,7 +362,8 @@ fn judge(plan: &Plan, sent: &[SenderJournal], received: &[Vec<Delivered>]) {
         for (number, position) in (1..).zip(&journal.positions) {
             let to = plan.recipient_of(from, number);
             let delivery = received[to as usize].get(*position as usize - 1);
-            let delivery = delivery.unwrap_or_else(|| panic!("number {number} of s{from} is lost: not at {position} of r{to}"));
+            let delivery =
+                delivery.unwrap_or_else(|| panic!("number {number} of s{from} is lost: not at {position} of r{to}"));
             assert_eq!((delivery.from, delivery.number), (from, number), "something else is at {position} of r{to}");
         }
     }
