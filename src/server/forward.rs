@@ -11,7 +11,7 @@ use crate::wire::Incarnation;
 use crate::wire::batch::Batch;
 use crate::wire::frame;
 use crate::wire::peer::{self, Purpose};
-use crate::world::{World, watch};
+use crate::world::World;
 
 /// A batch that is not applied so long after it was forwarded is forwarded again. Batches are applied once, so this
 /// costs a little traffic at worst.
@@ -25,7 +25,7 @@ const CONNECT: Duration = Duration::from_millis(500);
 pub(super) async fn forward<W: World>(node: Arc<Node<W>>) {
     let mut leader = node.leader();
     let mut link: Option<(Incarnation, Link)> = None;
-    let (_never, mut idle) = watch(());
+    let mut losses = node.proposer.lost();
     loop {
         if leader.refresh() {
             link = None;
@@ -53,7 +53,7 @@ pub(super) async fn forward<W: World>(node: Arc<Node<W>>) {
         let answer = async {
             match &mut link {
                 Some((_, link)) => drop(link.reader.next().await),
-                None => drop(openraft_rt::watch::WatchReceiver::changed(&mut idle).await),
+                None => drop(openraft_rt::watch::WatchReceiver::changed(&mut losses).await),
             }
         };
         tokio::select! {
@@ -67,7 +67,8 @@ pub(super) async fn forward<W: World>(node: Arc<Node<W>>) {
                 node.hub.rewind();
             }
             () = node.hub.forward.notified() => {}
-            // The leader says something only when it takes no more.
+            // The leader says something only when it takes no more. If this server leads, its proposer lost something:
+            // a leader that is not sure yet refuses at once, so asking again at once would only burn time.
             () = answer => {
                 link = None;
                 node.hub.rewind();

@@ -130,6 +130,5 @@ fn note<W: World>(node: &Node<W>, losses: &mut u64, proposed: bool) {
     if !proposed {
         *losses += 1;
         let _ = openraft_rt::watch::WatchSender::send(&node.proposer.lost, *losses);
-        node.hub.rewind();
     }
 }
