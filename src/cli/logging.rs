@@ -45,7 +45,7 @@ impl Logging {
     /// The filter does not parse.
     pub fn start(&self, serves: bool) -> Result<(), Failure> {
         // openraft narrates each heartbeat at `info`.
-        let filter = self.log.as_deref().unwrap_or(if serves { "info,openraft=warn" } else { "error" });
+        let filter = self.log.as_deref().unwrap_or(if serves { "info,openraft=off" } else { "error" });
         let filter = EnvFilter::try_new(filter).map_err(|error| {
             Failure::new(Exit::Usage, format!("the log filter {filter:?} does not parse: {error}"))
                 .hint("Give a level (error, warn, info, debug, trace) or a list like info,restante::raft=debug.")

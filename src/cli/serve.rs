@@ -46,11 +46,11 @@ pub struct Serve {
     insecure: bool,
 
     /// How often a leader tells the others that it lives
-    #[arg(long, value_name = "DURATION", env = "RESTANTE_HEARTBEAT", default_value = "50ms",
+    #[arg(long, value_name = "DURATION", env = "RESTANTE_HEARTBEAT", default_value = "40ms",
           value_parser = values::duration, help_heading = "Elections")]
     heartbeat: Duration,
     /// How long a silent leader is waited for: drawn anew from this range each time
-    #[arg(long, value_name = "MIN..MAX", env = "RESTANTE_ELECTION_TIMEOUT", default_value = "150ms..300ms",
+    #[arg(long, value_name = "MIN..MAX", env = "RESTANTE_ELECTION_TIMEOUT", default_value = "100ms..150ms",
           value_parser = values::durations, help_heading = "Elections")]
     election_timeout: (Duration, Duration),
 
@@ -173,7 +173,6 @@ impl Serve {
         settings.check().map_err(|error| usage(error.to_string()))?;
         Ok(settings)
     }
-
 }
 
 /// The failure that the server's end is for whoever started it.

@@ -55,6 +55,9 @@ pub async fn serve_raft<W: World>(
     let waiting = futures::stream::unfold(waiting, |mut waiting| async { waiting.recv().await.map(|r| (r, waiting)) });
     let mut replies = Box::pin(raft.stream_append(waiting));
     let mut out = BytesMut::new();
+    // A request that waits for its place in the pipeline. No frame is read before it has one, but replies go on: it is
+    // they that make room.
+    let mut next: Option<AppendEntriesRequest<TypeConfig<W>>> = None;
     loop {
         tokio::select! {
             biased;
@@ -75,7 +78,11 @@ pub async fn serve_raft<W: World>(
                     return Ok(());
                 }
             }
-            frame = reader.next() => {
+            room = requests.reserve(), if next.is_some() => {
+                let (Ok(room), Some(request)) = (room, next.take()) else { return Ok(()) };
+                room.send(request);
+            }
+            frame = reader.next(), if next.is_none() => {
                 let Some(frame) = frame? else { return Ok(()) };
                 match frame.kind {
                     peer::APPEND => {
@@ -85,9 +92,7 @@ pub async fn serve_raft<W: World>(
                             frame::put(&mut out, peer::UNAVAILABLE, &text, &[]);
                             return writer.send(&mut out).await;
                         }
-                        if requests.send(request).await.is_err() {
-                            return Ok(());
-                        }
+                        next = Some(request);
                     }
                     peer::VOTE => {
                         let request: VoteRequest<TypeConfig<W>> = take(&frame.payload)?;

@@ -4,18 +4,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use super::hub::SessionId;
 use super::node::Node;
 use super::{Server, status};
 use crate::limits;
+use crate::post_office::check_command;
 use crate::raft::link::{FrameReader, FrameWriter, take};
 use crate::wire::client::{REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure};
 use crate::wire::command::{self, Command};
 use crate::wire::frame::Frame;
-use crate::wire::{self, Name, Refusal};
+use crate::wire::{self, Name, Refusal, frame};
 use crate::world::World;
 
 /// How long a client may be silent; clients ping when they have nothing to say.
@@ -324,20 +325,30 @@ impl<W: World> Session<W> {
     }
 }
 
-/// Checks a command that came from a client: what is put into the log has to be good for ever.
-fn check(payload: &bytes::Bytes) -> Result<Command<'_>, Refusal> {
+/// Checks a command that came from a client: what is put into the log has to be good for ever. What applying checks
+/// is checked here by the same function; the rest is what a well-behaved client never sends.
+fn check(payload: &Bytes) -> Result<Command<'_>, Refusal> {
     let malformed = |what: String| Refusal::Malformed(what);
-    let (command, content) = Command::decode(payload).map_err(|e| malformed(format!("a command: {e}")))?;
+    let (command, content) = check_command(command::KIND, payload).map_err(|e| malformed(e.to_string()))?;
     let name = |name: &str| Name::new(name).map(|_| ()).map_err(|e| malformed(e.to_string()));
     match &command {
         Command::Send { to, .. } => {
             name(to)?;
-            if content.len() > limits::CONTENT_BYTES_MAX {
-                return Err(malformed(format!("a content of {} bytes", content.len())));
+            let (_, body) =
+                frame::take::<command::Headers>(content).map_err(|e| malformed(format!("the headers: {e}")))?;
+            if body.len() > limits::BODY_BYTES_MAX {
+                return Err(malformed(format!(
+                    "a body of {} bytes, {} are allowed",
+                    body.len(),
+                    limits::BODY_BYTES_MAX
+                )));
             }
-            let (_, body) = command::decode_content(&content).map_err(|e| malformed(format!("headers: {e}")))?;
-            if body.len() > limits::BODY_BYTES_MAX || content.len() - body.len() > limits::HEADERS_BYTES_MAX {
-                return Err(malformed(format!("a body of {} bytes", body.len())));
+            let headers = content.len() - body.len();
+            if headers > limits::HEADERS_BYTES_MAX {
+                return Err(malformed(format!(
+                    "headers of {headers} bytes, {} are allowed",
+                    limits::HEADERS_BYTES_MAX
+                )));
             }
         }
         Command::Register { name: client, home, .. } | Command::Attach { name: client, home, .. } => {
@@ -345,9 +356,6 @@ fn check(payload: &bytes::Bytes) -> Result<Command<'_>, Refusal> {
             name(home)?;
         }
         Command::Deregister { name: client, .. } | Command::OpenStream { name: client, .. } => name(client)?,
-        Command::Acknowledge { ranges, .. } if ranges.len() > limits::ACKNOWLEDGE_RANGES_MAX => {
-            return Err(malformed(format!("{} acknowledged ranges", ranges.len())));
-        }
         Command::Acknowledge { .. }
         | Command::Confirm { .. }
         | Command::CloseStream { .. }
@@ -355,9 +363,6 @@ fn check(payload: &bytes::Bytes) -> Result<Command<'_>, Refusal> {
         Command::Enroll { .. } | Command::SetQuotas(_) | Command::Tick => {
             return Err(malformed("a command that is not a client's".to_owned()));
         }
-    }
-    if !matches!(command, Command::Send { .. }) && !content.is_empty() {
-        return Err(malformed("bytes behind a command".to_owned()));
     }
     Ok(command)
 }

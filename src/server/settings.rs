@@ -16,7 +16,7 @@ pub struct Settings {
     pub cluster: Vec<ServerAddress>,
     /// How often a leader says that it is there.
     pub heartbeat: Duration,
-    /// Silence after which a follower stands for election is drawn from this range.
+    /// A follower stands for election after a silence of the longest of these and one drawn from between them.
     pub election_timeout: (Duration, Duration),
     /// The quotas of a cluster that is founded; an existing one has its own.
     pub quotas: Quotas,
@@ -86,8 +86,9 @@ impl Settings {
             name,
             listen: listen.into(),
             cluster,
-            heartbeat: Duration::from_millis(50),
-            election_timeout: (Duration::from_millis(150), Duration::from_millis(300)),
+            // A follower stands after the longest timeout, which is its leader's lease, and a drawn one: 200 to 300 ms.
+            heartbeat: Duration::from_millis(40),
+            election_timeout: (Duration::from_millis(100), Duration::from_millis(150)),
             quotas: Quotas::default(),
             connections: limits::CONNECTIONS_DEFAULT,
             pending_bytes: limits::PENDING_BYTES_DEFAULT,

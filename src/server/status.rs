@@ -152,7 +152,7 @@ pub(super) fn servers_of<W: World>(node: &Node<W>) -> Vec<ServerRow> {
 }
 
 fn is_recent<W: World>(node: &Node<W>, at: crate::world::Instant) -> bool {
-    W::now().saturating_duration_since(at) <= node.settings.election_timeout.1 * 2
+    W::now().saturating_duration_since(at) <= node.settings.election_timeout.1 * 4
 }
 
 /// Servers that are known to be down, as far as this one can tell.

@@ -57,9 +57,10 @@ fn memory_is_short<W: World>(node: &Node<W>) -> u64 {
 }
 
 /// A home that has not heard of a leader for too long may be behind without knowing: it delivers nothing more and
-/// sends its clients elsewhere. Twice the election timeout, so that an ordinary election moves nobody.
+/// sends its clients elsewhere. Four times the longest election timeout, so that an ordinary election, which begins
+/// after two of them at the latest, moves nobody.
 fn serve_or_move<W: World>(node: &Node<W>) {
-    let patience = node.settings.election_timeout.1 * 2;
+    let patience = node.settings.election_timeout.1 * 4;
     let in_touch = {
         let metrics = node.raft.metrics();
         let metrics = metrics.borrow_watched();

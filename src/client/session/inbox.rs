@@ -111,9 +111,6 @@ impl Inbox {
         self.rise(acknowledged);
         self.delivered = self.delivered.max(acknowledged);
         self.handed = self.handed.max(acknowledged);
-        // Whatever is not durable may have been lost with the connection before.
-        self.sent = self.floor;
-        self.unsent = self.ranges.clone();
     }
 
     /// Everything up to `floor` is durable.
@@ -180,6 +177,13 @@ impl Inbox {
         }
         self.sent = self.acknowledged;
         self.held_since = None;
+    }
+
+    /// The connection is gone: what was sent on it and is not durable may be lost.
+    pub(super) fn unlink(&mut self) {
+        self.live = false;
+        self.sent = self.floor;
+        self.unsent = self.ranges.clone();
     }
 
     /// It reads no more, for this reason.

@@ -7,7 +7,7 @@
 //! * [`link`]: the connection: greeting, silence, moving
 //! * [`servers`]: which server is next
 //! * [`requests`]: what has one answer, found by its nonce
-//! * [`sending`] and [`stream`]: send streams
+//! * [`sending`], [`reopening`] and [`stream`]: send streams
 //! * [`reading`] and [`inbox`]: inboxes
 //!
 //! What is unanswered when a connection dies is sent again on the next one, in order. That is safe for everything:
@@ -17,6 +17,7 @@ mod inbox;
 mod link;
 mod ranges;
 mod reading;
+mod reopening;
 mod requests;
 mod sending;
 mod servers;

@@ -374,9 +374,7 @@ impl Session {
 
     pub(super) fn unlink_inboxes(&mut self) {
         for (_, inbox) in &mut self.inboxes.all {
-            inbox.live = false;
-            inbox.sent = inbox.floor;
-            inbox.unsent = inbox.ranges.clone();
+            inbox.unlink();
         }
     }
 

@@ -226,7 +226,8 @@ impl Onlooker {
                 if bench.session.ended.is_none() && !bench.session.link.is_up() {
                     self.outputs(bench);
                     bench.session.disconnected(now, "anew");
-                    bench.connect();
+                    // A session that is closing may come to its end before.
+                    bench.try_connect();
                     self.last.clear();
                 }
             }

@@ -84,25 +84,34 @@ impl Bench {
 
     /// Ticks until the session wants a connection; returns where to.
     fn wanted(&mut self) -> String {
+        self.try_wanted().expect("it wants to connect")
+    }
+
+    /// The same, unless the session ends meanwhile.
+    fn try_wanted(&mut self) -> Option<String> {
         loop {
             self.drain();
             if let Some(at) = self.outputs.iter().rposition(|o| matches!(o, Output::Connect { .. })) {
                 let Output::Connect { address } = self.outputs.remove(at) else { unreachable!() };
-                return address;
+                return Some(address);
             }
-            let next = self.session.next_tick().expect("it wants to connect");
+            let next = self.session.next_tick()?;
             self.pass(next.saturating_sub(self.now));
         }
     }
 
     /// Connects to whichever server is wanted, which says Welcome.
     fn connect(&mut self) -> String {
-        let wanted = self.wanted();
+        self.try_connect().expect("it wants to connect")
+    }
+
+    fn try_connect(&mut self) -> Option<String> {
+        let wanted = self.try_wanted()?;
         self.session.connected(self.now);
         let server = name(wanted.split(':').next().unwrap());
         let servers = vec![address("a"), address("b"), address("c")];
         self.reply(&Reply::Welcome { cluster: ClusterId(7), server, servers });
-        wanted
+        Some(wanted)
     }
 
     fn reconnect(&mut self) {

@@ -389,3 +389,36 @@ fn what_comes_for_whoever_gave_up_is_undone() {
     bench.reply(&Reply::StreamOpened { nonce, stream: Id(5), registration: Id(1) });
     assert!(matches!(bench.commands()[..], [Sent::Other { what: "CloseStream", .. }]));
 }
+
+#[test]
+fn flushing_ranges_waits_for_an_answer_that_comes_after_them() {
+    let mut bench = Bench::up(settings());
+    let inbox = bench.inbox(100);
+    bench.deliver(1, 1..=50);
+    bench.take(inbox);
+    bench.session.acknowledge(inbox, Position(1));
+    bench.sent();
+    // One is on its way, so others would wait; but not if somebody waits for them.
+    bench.session.acknowledge_one(inbox, Position(3));
+    assert_eq!(bench.commands(), []);
+    let token = bench.token();
+    bench.session.flush(bench.now, inbox, token);
+    let sent = bench.commands();
+    let [Sent::Acknowledge { up_to: 1, ranges: 1, .. }, Sent::Other { nonce, what: "CloseStream" }] = sent[..] else {
+        panic!("{sent:?}")
+    };
+    // On another connection all of it goes again, behind the attachment.
+    bench.session.disconnected(bench.now, "gone");
+    bench.connect();
+    let sent = bench.commands();
+    let [Sent::Attach { nonce: attach, .. }] = sent[..] else { panic!("{sent:?}") };
+    bench.attached(attach, 2, 0);
+    let sent = bench.commands();
+    let again = Sent::Other { nonce, what: "CloseStream" };
+    assert_eq!(sent, [Sent::Acknowledge { epoch: 2, up_to: 1, ranges: 1 }, again]);
+    let answered = |bench: &mut Bench| bench.take_outputs().iter().any(|o| matches!(o, Output::Answered { .. }));
+    bench.reply(&Reply::Acknowledged { registration: Id(2), epoch: Epoch(2), up_to: Position(1) });
+    assert!(!answered(&mut bench), "that says nothing of the range");
+    bench.reply(&Reply::StreamClosed { nonce });
+    assert!(answered(&mut bench));
+}
