@@ -422,3 +422,12 @@ fn flushing_ranges_waits_for_an_answer_that_comes_after_them() {
     bench.reply(&Reply::StreamClosed { nonce });
     assert!(answered(&mut bench));
 }
+
+#[test]
+fn starting_is_done_when_a_server_was_faster() {
+    let mut bench = Bench::up(settings());
+    let token = bench.token();
+    bench.session.start(bench.now, token);
+    let outputs = bench.take_outputs();
+    assert!(outputs.iter().any(|o| matches!(o, Output::Answered { result: Ok(Answer::Started), .. })), "{outputs:?}");
+}
