@@ -49,7 +49,7 @@ pub(super) fn inbox(client: &Client) -> Change {
         floor: inbox.floor().0,
         end: inbox.end(),
         epoch: inbox.epoch(),
-        reader: inbox.reader().map(|reader| (reader.nonce, reader.window)),
+        reader: inbox.reader().map(|reader| (reader.nonce, reader.window, reader.present)),
         marked: inbox.marked(),
         exposed: inbox.exposed(),
     };

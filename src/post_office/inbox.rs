@@ -15,6 +15,8 @@ pub(super) const ACKNOWLEDGED: u32 = u32::MAX;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reader {
     pub nonce: Nonce,
+    /// Its connection stands, as far as is known. One that vanished may come back by the same nonce.
+    pub present: bool,
     pub window: u32,
 }
 
@@ -218,8 +220,28 @@ impl Inbox {
         self.reader = None;
     }
 
+    /// Whether a reader is there.
+    pub fn is_attached(&self) -> bool {
+        self.reader.is_some_and(|reader| reader.present)
+    }
+
+    /// The reader's connection is gone.
+    pub fn lose_reader(&mut self) {
+        self.expose();
+        if let Some(reader) = &mut self.reader {
+            reader.present = false;
+        }
+    }
+
+    /// The reader is there after all.
+    pub fn return_reader(&mut self) {
+        if let Some(reader) = &mut self.reader {
+            reader.present = true;
+        }
+    }
+
     fn expose(&mut self) {
-        if let Some(reader) = self.reader {
+        if let Some(reader) = self.reader.filter(|reader| reader.present) {
             self.exposed = self.exposed.max(self.last_in_window(reader.window));
         }
     }
@@ -256,7 +278,7 @@ mod tests {
     }
 
     fn reader(window: u32) -> Reader {
-        Reader { nonce: 7, window }
+        Reader { nonce: 7, present: true, window }
     }
 
     #[test]

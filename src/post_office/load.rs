@@ -143,7 +143,7 @@ impl Loading {
         if self.office.registry.key_of(&name).is_some() {
             return Err(LoadError::Inconsistent("a name is registered twice"));
         }
-        let reader = record.reader.map(|(nonce, window)| Reader { nonce, window });
+        let reader = record.reader.map(|(nonce, window, present)| Reader { nonce, window, present });
         let inbox = Inbox::restored(record.floor, record.epoch, reader, record.marked, record.exposed);
         let client = Client {
             id,

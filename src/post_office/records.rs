@@ -108,8 +108,8 @@ pub(super) struct InboxRecord<'a> {
     pub floor: u64,
     pub end: u64,
     pub epoch: Epoch,
-    /// Nonce and window.
-    pub reader: Option<(Nonce, u32)>,
+    /// Nonce, window, and whether it is there.
+    pub reader: Option<(Nonce, u32, bool)>,
     pub marked: u64,
     pub exposed: u64,
 }

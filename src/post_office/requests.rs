@@ -20,7 +20,7 @@ impl PostOffice {
             Command::OpenStream { nonce, name } => self.open_stream(at, nonce, name),
             Command::CloseStream { stream, .. } => Ok(self.close_stream_by_id(stream, tell)),
             Command::Attach { nonce, name, home, expected, resumes, window } => {
-                self.attach(Reader { nonce, window }, name, home, expected, resumes, tell)
+                self.attach(Reader { nonce, window, present: true }, name, home, expected, resumes, tell)
             }
             Command::Detach { registration, epoch, delivered, .. } => self.detach(registration, epoch, delivered),
             Command::Enroll { server, address, disk } => self.enroll(at, server, address, disk),
@@ -28,7 +28,8 @@ impl PostOffice {
             | Command::Acknowledge { .. }
             | Command::Confirm { .. }
             | Command::SetQuotas(_)
-            | Command::Tick => return,
+            | Command::Tick
+            | Command::Vanished { .. } => return,
         };
         let answer = answer.unwrap_or_else(Answer::Refused);
         tell(Effect::Answered { origin: at.origin, nonce, answer });
@@ -148,7 +149,9 @@ impl PostOffice {
                 tell(Effect::Fenced { registration, epoch: current, by: Some(by) });
             }
         }
-        // A repeat may come through another server, after the first one died before it could answer.
+        // A repeat may come through another server, after the first one died before it could answer, and after that one
+        // has given the reader up.
+        client.inbox.return_reader();
         if client.home != home {
             client.home = home;
         }
@@ -174,6 +177,17 @@ impl PostOffice {
         client.last_seen = self.time;
         self.touch_client(key);
         Ok(Answer::Detached)
+    }
+
+    /// A reader's connection is gone. Its nonce stays known: it may be on its way to another server.
+    pub(super) fn vanished(&mut self, registration: RegistrationId, epoch: Epoch, home: &str) {
+        let Some(key) = self.registry.key(registration) else { return };
+        let client = self.registry.get_mut(key);
+        if client.inbox.epoch() == epoch && &*client.home == home && client.inbox.is_attached() {
+            client.inbox.lose_reader();
+            client.last_seen = self.time;
+            self.touch_client(key);
+        }
     }
 
     fn enroll(&mut self, at: At<'_>, server: &str, address: &str, disk: Nonce) -> Result<Answer, Refusal> {

@@ -136,7 +136,7 @@ impl PostOffice {
             home: client.home.clone(),
             last_seen: client.last_seen,
             epoch: client.inbox.epoch(),
-            attached: client.inbox.reader().is_some(),
+            attached: client.inbox.is_attached(),
             waiting: client.inbox.waiting(),
             waiting_bytes: client.inbox.waiting_bytes(),
         })
@@ -165,7 +165,7 @@ impl PostOffice {
         let inbox = &client.inbox;
         Some(ReaderView {
             epoch: inbox.epoch(),
-            attached: inbox.reader().is_some(),
+            attached: inbox.is_attached(),
             home: client.home.clone(),
             acknowledged: inbox.floor(),
             end: Position(inbox.end()),
@@ -221,7 +221,7 @@ impl PostOffice {
             name: client.name.clone(),
             registration: client.id,
             home: client.home.clone(),
-            online: client.inbox.reader().is_some(),
+            online: client.inbox.is_attached(),
             last_seen: client.last_seen,
             waiting: client.inbox.waiting(),
             waiting_bytes: client.inbox.waiting_bytes(),

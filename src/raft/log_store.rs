@@ -82,6 +82,12 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig<W>>> {
         let purged: Option<LogId> = get(&self.log, MetaKey::Purged)?;
+        // The mark and the purge are two syncs: what a crash came between is finished.
+        if let Some(purged) = &purged
+            && self.log.purged_below() <= purged.index
+        {
+            self.log.purge(purged.index).await?;
+        }
         let last = match self.log.last() {
             Some(index) => {
                 let entries = self.log.read(index..index + 1, u64::MAX).await?;
@@ -117,7 +123,10 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        get(&self.log, MetaKey::Committed)
+        // A leader may commit through its followers before its own disk has the entry, and the mark may reach the disk
+        // with a batch that ends before it.
+        let committed: Option<LogId> = get(&self.log, MetaKey::Committed)?;
+        Ok(committed.filter(|id| self.log.last().is_some_and(|last| id.index <= last)))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig<W>>) -> io::Result<()>

@@ -20,6 +20,8 @@ use crate::world::{Instant, World};
 /// Appends that may wait for the log on one connection.
 const PIPELINE: usize = 64;
 
+/// A connection that brought nothing for so long is dropped: it may hang half-open.
+const IDLE: Duration = Duration::from_secs(60);
 /// How long the next part of a snapshot may take; a leader that died sends none.
 const CHUNK: Duration = Duration::from_secs(10);
 
@@ -82,6 +84,7 @@ pub async fn serve_raft<W: World>(
                 let (Ok(room), Some(request)) = (room, next.take()) else { return Ok(()) };
                 room.send(request);
             }
+            () = W::sleep(IDLE) => return Ok(()),
             frame = reader.next(), if next.is_none() => {
                 let Some(frame) = frame? else { return Ok(()) };
                 match frame.kind {
@@ -126,8 +129,8 @@ pub async fn serve_snapshot<W: World>(
     mut link: Link,
     heard: Arc<Heard>,
 ) -> io::Result<()> {
+    let begin: SnapshotBegin = W::timeout(CHUNK, link.answer(peer::SNAPSHOT_BEGIN)).await??;
     let _receiving = office.receiving.lock().await;
-    let begin: SnapshotBegin = link.answer(peer::SNAPSHOT_BEGIN).await?;
     let mut writer = office.receive().await?;
     loop {
         let Some(frame) = W::timeout(CHUNK, link.reader.next()).await?? else {

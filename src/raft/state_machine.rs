@@ -5,7 +5,6 @@
 //! it covers, **is** the snapshot: what is sent to a server that fell behind is a read transaction of it.
 
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -236,12 +235,15 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] for damage, and the disk's.
 pub fn load(checkpoint: &Checkpoint) -> io::Result<PostOffice> {
-    let mut records = Vec::new();
-    checkpoint.scan(&mut |key, value| {
-        records.push((key, value));
-        ControlFlow::Continue(())
-    })?;
-    PostOffice::load(records.into_iter()).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    // One record after the other: all of them at once may be far larger than memory.
+    let mut failed = None;
+    let reader = checkpoint.snapshot()?;
+    let records = reader.records(None)?.map_while(|record| record.map_err(|error| failed = Some(error)).ok());
+    let loaded = PostOffice::load(records);
+    match failed {
+        Some(error) => Err(error.into()),
+        None => loaded.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)),
+    }
 }
 
 /// Writes one cut of the state to the checkpoint.

@@ -20,6 +20,8 @@ use crate::world::World;
 
 /// How often the others are asked.
 const ROUND: Duration = Duration::from_millis(100);
+/// Servers that are started together do not find each other at once: what stands in the way is told after so many.
+const PATIENT_ROUNDS: u32 = 20;
 /// How long one of them may take.
 const PATIENCE: Duration = Duration::from_millis(1000);
 /// How long a join may take: it goes through the log.
@@ -46,6 +48,7 @@ pub(super) async fn find_identity<W: World>(
     let name = &server.settings.name;
     let servers = server.settings.servers();
     let mut told: Vec<String> = Vec::new();
+    let mut rounds = 0;
     *server.phase.lock() = Phase::Bootstrapping(Standing { disk, set_aside, problems: Vec::new() });
     loop {
         let others = servers.iter().filter(|s| s.name != *name);
@@ -54,7 +57,7 @@ pub(super) async fn find_identity<W: World>(
         let probes = others.map(|other| async move { (other, ask(server, other, probe, PATIENCE).await) });
         let answers = futures::future::join_all(probes).await;
         let mut problems = Vec::new();
-        let found = decide(name, disk, set_aside, &servers, &answers, &mut problems);
+        let found = decide(name, disk, set_aside, &servers, &answers, rounds, &mut problems);
         let identity = match found {
             Decision::Adopt(identity) => Some(identity),
             Decision::Found(founders) => {
@@ -89,7 +92,8 @@ pub(super) async fn find_identity<W: World>(
         if let Some(identity) = identity {
             return Ok(identity);
         }
-        if problems != told {
+        rounds += 1;
+        if rounds >= PATIENT_ROUNDS && problems != told {
             for problem in &problems {
                 tracing::warn!("waiting to found or join a cluster: {problem}");
             }
@@ -119,10 +123,11 @@ fn decide(
     set_aside: bool,
     servers: &[ServerAddress],
     answers: &[(&ServerAddress, io::Result<BootstrapReply>)],
+    round: u32,
     problems: &mut Vec<String>,
 ) -> Decision {
     let mut empty = vec![(name.clone(), disk)];
-    let mut join = None;
+    let mut members = Vec::new();
     for (other, answer) in answers {
         match answer {
             Ok(BootstrapReply::Member { cluster, founders }) => {
@@ -134,7 +139,7 @@ fn decide(
                         founding: founders.clone(),
                     });
                 }
-                join.get_or_insert_with(|| (*other).clone());
+                members.push(*other);
             }
             Ok(BootstrapReply::Empty { disk, servers: theirs }) => {
                 if theirs == servers {
@@ -156,8 +161,9 @@ fn decide(
             Err(error) => problems.push(format!("{} at {} cannot be asked: {error}", other.name, other.address)),
         }
     }
-    if let Some(member) = join {
-        return Decision::Join(member);
+    if !members.is_empty() {
+        // Another one each round: one of them may be cut off from the rest.
+        return Decision::Join(members[round as usize % members.len()].clone());
     }
     if set_aside {
         problems.push("this server set damaged data aside: it can join a cluster, but not found one".to_owned());
@@ -240,7 +246,7 @@ mod tests {
         let others: Vec<_> = servers.iter().filter(|s| s.name != name).collect();
         let answers: Vec<_> = others.into_iter().zip(answers).collect();
         let mut problems = Vec::new();
-        let decision = decide(&name, 7, set_aside, &servers, &answers, &mut problems);
+        let decision = decide(&name, 7, set_aside, &servers, &answers, 0, &mut problems);
         (decision, problems)
     }
 

@@ -11,7 +11,7 @@ use crate::wire::Incarnation;
 use crate::wire::batch::Batch;
 use crate::wire::frame;
 use crate::wire::peer::{self, Purpose};
-use crate::world::World;
+use crate::world::{Instant, World, watch};
 
 /// A batch that is not applied so long after it was forwarded is forwarded again. Batches are applied once, so this
 /// costs a little traffic at worst.
@@ -25,8 +25,24 @@ const CONNECT: Duration = Duration::from_millis(500);
 pub(super) async fn forward<W: World>(node: Arc<Node<W>>) {
     let mut leader = node.leader();
     let mut link: Option<(Incarnation, Link)> = None;
-    let mut losses = node.proposer.lost();
+    let (_never, mut idle) = watch(());
+    // The oldest batch that was forwarded, and since when it is the oldest. Kept over the turns of the loop, which
+    // other traffic may wake at any time.
+    let mut oldest: Option<(u64, Instant)> = None;
     loop {
+        oldest = match (node.hub.oldest_forwarded(), oldest) {
+            (Some(sequence), Some((known, since))) if sequence == known => Some((known, since)),
+            (Some(sequence), _) => Some((sequence, W::now())),
+            (None, _) => None,
+        };
+        if let Some((sequence, since)) = oldest
+            && W::now() >= since + AGAIN
+        {
+            tracing::debug!(sequence, "a batch was not applied in time: forwarding again");
+            oldest = None;
+            link = None;
+            node.hub.rewind();
+        }
         if leader.refresh() {
             link = None;
             node.hub.rewind();
@@ -49,11 +65,10 @@ pub(super) async fn forward<W: World>(node: Arc<Node<W>>) {
             }
             Step::Wait => {}
         }
-        let oldest = node.hub.oldest_forwarded();
         let answer = async {
             match &mut link {
                 Some((_, link)) => drop(link.reader.next().await),
-                None => drop(openraft_rt::watch::WatchReceiver::changed(&mut losses).await),
+                None => drop(openraft_rt::watch::WatchReceiver::changed(&mut idle).await),
             }
         };
         tokio::select! {
@@ -67,20 +82,13 @@ pub(super) async fn forward<W: World>(node: Arc<Node<W>>) {
                 node.hub.rewind();
             }
             () = node.hub.forward.notified() => {}
-            // The leader says something only when it takes no more. If this server leads, its proposer lost something:
-            // a leader that is not sure yet refuses at once, so asking again at once would only burn time.
+            // The leader says something only when it takes no more.
             () = answer => {
                 link = None;
                 node.hub.rewind();
                 W::sleep(PAUSE).await;
             }
-            () = W::sleep(AGAIN), if oldest.is_some() => {
-                if node.hub.oldest_forwarded() == oldest {
-                    tracing::debug!(?oldest, "a batch was not applied in time: forwarding again");
-                    link = None;
-                    node.hub.rewind();
-                }
-            }
+            () = W::sleep_until(oldest.map_or_else(W::now, |(_, since)| since + AGAIN)), if oldest.is_some() => {}
         }
     }
 }

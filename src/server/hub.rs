@@ -20,7 +20,7 @@ use crate::post_office::{Answer, BatchVerdict, Effect};
 use crate::wire::batch::{Batch, BatchHeader};
 use crate::wire::client::{REPLY_KIND, Reply, SendFailure};
 use crate::wire::command::Command;
-use crate::wire::{Epoch, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, StreamId, frame};
+use crate::wire::{Epoch, Name, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, StreamId, frame};
 
 /// Sealed batches that may be on their way before the open one waits for company.
 const ON_THE_WAY: usize = 4;
@@ -30,9 +30,6 @@ pub(super) const OUTBOX_HIGH: usize = 1 << 20;
 pub(super) const OUTBOX_STOP: usize = 4 << 20;
 /// Receipts that one frame tells.
 const RECEIPTS_PER_FRAME: usize = 1024;
-
-/// The nonce of commands whose answer nobody waits for.
-const NOBODY: Nonce = 0;
 
 /// Names a client's connection.
 pub(super) type SessionId = u64;
@@ -51,6 +48,8 @@ pub(super) struct Hub {
 pub(super) struct Books {
     /// Which run of which server this is.
     pub origin: Origin,
+    /// This server's name.
+    home: Name,
     sequence: u64,
     open: BytesMut,
     open_commands: u32,
@@ -116,9 +115,10 @@ pub(super) struct Outgoing {
 }
 
 impl Hub {
-    pub fn new(origin: Origin, pending_bytes_max: usize) -> Self {
+    pub fn new(origin: Origin, home: Name, pending_bytes_max: usize) -> Self {
         let state = Books {
             origin,
+            home,
             sequence: 0,
             open: BytesMut::new(),
             open_commands: 0,
@@ -180,7 +180,8 @@ impl Hub {
             {
                 let epoch = reader.epoch;
                 books.readers.remove(&registration);
-                books.push_command(&Command::Detach { nonce: NOBODY, registration, epoch, delivered: None });
+                let home = books.home.clone();
+                books.push_command(&Command::Vanished { registration, epoch, home: &home });
             }
         }
         drop(books);
@@ -331,7 +332,11 @@ impl Books {
     }
 
     /// The session that a stream's receipts go to is the one that sent on it last.
+    /// Of two sessions the newer one wins: an older one may still be reading what its client sent before it moved on.
     pub fn route_stream(&mut self, stream: StreamId, id: SessionId) {
+        if self.streams.get(&stream).is_some_and(|&known| known > id && self.sessions.contains_key(&known)) {
+            return;
+        }
         if self.streams.insert(stream, id) != Some(id)
             && let Some(session) = self.sessions.get_mut(&id)
         {
@@ -341,6 +346,12 @@ impl Books {
 
     /// The session that asked.
     pub fn route_nonce(&mut self, nonce: Nonce, id: SessionId) {
+        if let Some(Waiter::Session(known)) = self.nonces.get(&nonce)
+            && *known > id
+            && self.sessions.contains_key(known)
+        {
+            return;
+        }
         self.nonces.insert(nonce, Waiter::Session(id));
     }
 
@@ -485,7 +496,12 @@ impl Books {
             }
             Err(failure) => {
                 let reason = failure.clone();
+                let closed = reason == SendFailure::StreamClosed;
                 session.put(&Reply::SendFailed { stream, number, reason }, &[]);
+                if closed {
+                    session.streams.retain(|s| *s != stream);
+                    self.streams.remove(&stream);
+                }
             }
         }
         self.touch(id);
@@ -502,11 +518,8 @@ impl Books {
             Some(Waiter::Session(id)) => id,
         };
         if !self.sessions.contains_key(&id) {
-            if let Answer::Attached { registration, epoch, .. } = answer {
-                // The client went away while its attachment was on its way: nobody reads there.
-                let (registration, epoch) = (*registration, *epoch);
-                self.push_command(&Command::Detach { nonce: NOBODY, registration, epoch, delivered: None });
-            }
+            // If it was an attachment, its client went away while that was on its way, or asks again elsewhere: nobody
+            // here can tell, and calling it gone might call somebody gone who reads there.
             return;
         }
         let reply = match answer {
@@ -520,7 +533,9 @@ impl Books {
             Answer::Attached { registration, epoch, acknowledged } => {
                 let next = Position(acknowledged.0 + 1);
                 self.readers.insert(*registration, Reader { session: id, epoch: *epoch, next, fetching: false });
-                if let Some(session) = self.sessions.get_mut(&id) {
+                if let Some(session) = self.sessions.get_mut(&id)
+                    && !session.registrations.contains(registration)
+                {
                     session.registrations.push(*registration);
                 }
                 self.ready.push(*registration);

@@ -18,6 +18,9 @@ use crate::world::{Connection, Listener, World};
 
 /// How long a connection may take to say what it is.
 const HELLO: Duration = Duration::from_secs(5);
+/// A connection from another server that brought nothing for so long is dropped: it may hang half-open. It is opened
+/// again when it is needed.
+const IDLE: Duration = Duration::from_secs(60);
 /// How long to wait after the system refused a connection (no file descriptors left, say).
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -89,7 +92,8 @@ async fn serve_peer<W: World>(server: &Arc<Server<W>>, mut link: Link) -> io::Re
     }
     if hello.purpose == Purpose::Bootstrap {
         link.writer.put(peer::HELLO_REPLY, &HelloReply::Welcome).await?;
-        let question: Bootstrap = link.answer(peer::BOOTSTRAP).await?;
+        let Ok(question) = W::timeout(HELLO, link.answer::<Bootstrap>(peer::BOOTSTRAP)).await else { return Ok(()) };
+        let question = question?;
         let answer: BootstrapReply = bootstrap::answer(server, &hello.name, question).await;
         return link.writer.put(peer::BOOTSTRAP_REPLY, &answer).await;
     }
@@ -123,6 +127,7 @@ async fn serve_forward<W: World>(node: &Arc<super::node::Node<W>>, mut link: Lin
         let refuse = tokio::select! {
             biased;
             _ = openraft_rt::watch::WatchReceiver::changed(&mut lost) => Some("entries were lost with the leadership"),
+            () = W::sleep(IDLE) => return Ok(()),
             frame = link.reader.next() => {
                 let Some(frame) = frame? else { return Ok(()) };
                 if frame.kind != peer::FORWARD {

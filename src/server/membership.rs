@@ -43,6 +43,17 @@ pub(super) async fn reconcile<W: World>(node: Arc<Node<W>>) {
                     tracing::warn!(incarnation, %error, "cannot let the new disk vote yet");
                 }
             }
+            Some(Step::Settle) => {
+                tracing::info!("a membership change was left half-way: finishing it");
+                if let Err(error) = node.raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::new()), false).await {
+                    tracing::warn!(%error, "cannot finish a membership change yet");
+                }
+            }
+            Some(Step::Drop { learners }) => {
+                if let Err(error) = node.raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await {
+                    tracing::warn!(%error, "cannot drop replaced disks yet");
+                }
+            }
             None => {}
         }
     }
@@ -51,6 +62,10 @@ pub(super) async fn reconcile<W: World>(node: Arc<Node<W>>) {
 enum Step {
     TakeIn { incarnation: Incarnation, member: Member },
     Replace { voters: BTreeSet<Incarnation>, name: Name, incarnation: Incarnation },
+    /// A leader died between the two halves of a membership change.
+    Settle,
+    /// Learners that a newer disk of their name has overtaken.
+    Drop { learners: BTreeSet<Incarnation> },
 }
 
 fn next_step<W: World>(node: &Node<W>) -> Option<Step> {
@@ -61,7 +76,16 @@ fn next_step<W: World>(node: &Node<W>) -> Option<Step> {
     let metrics = node.raft.metrics();
     let metrics = metrics.borrow_watched();
     let membership = metrics.membership_config.membership();
+    if membership.get_joint_config().len() > 1 {
+        return Some(Step::Settle);
+    }
     let voters: BTreeSet<Incarnation> = membership.voter_ids().collect();
+    let overtaken = |id: Incarnation, name: &Name| membership.nodes().any(|(other, m)| m.name == *name && *other > id);
+    let learners = membership.nodes().filter(|(id, _)| !voters.contains(id));
+    let learners: BTreeSet<_> = learners.filter(|(id, m)| overtaken(**id, &m.name)).map(|(id, _)| *id).collect();
+    if !learners.is_empty() {
+        return Some(Step::Drop { learners });
+    }
     for (name, disk) in enrolled {
         let incarnation = disk.incarnation;
         if membership.get_node(&incarnation).is_none() {

@@ -168,7 +168,7 @@ impl<W: World> Node<W> {
             return Err(StartError::Damaged("the log was cleaned up to a checkpoint that is not there".to_owned()));
         }
         let origin = Origin { incarnation: identity.incarnation, boot };
-        let hub = Arc::new(Hub::new(origin, settings.pending_bytes));
+        let hub = Arc::new(Hub::new(origin, identity.name.clone(), settings.pending_bytes));
         let clock = Arc::new(Clock::new::<W>(post_office.time()));
         let (fetches, fetching) = tokio::sync::mpsc::unbounded_channel();
         let ear = Ear {
@@ -220,6 +220,11 @@ impl<W: World> Node<W> {
     async fn found(&self) -> Result<(), ServerError> {
         let stopped = |e: &dyn std::fmt::Display| ServerError::Stopped(e.to_string());
         let founder = self.founding.first().is_some_and(|f| f.incarnation == self.me.incarnation);
+        // The quotas are the first command there is. Told until something has been applied, for a founder may die in
+        // between.
+        if founder && self.office.post_office.lock().applied() == 0 {
+            self.hub.tell(&Command::SetQuotas(self.settings.quotas));
+        }
         if !founder || self.raft.is_initialized().await.map_err(|e| stopped(&e))? {
             return Ok(());
         }
@@ -229,10 +234,7 @@ impl<W: World> Node<W> {
             .map(|f| (f.incarnation, Member { name: f.server.name.clone(), address: f.server.address.clone() }))
             .collect();
         match self.raft.initialize(members).await {
-            Ok(()) => {
-                self.hub.tell(&Command::SetQuotas(self.settings.quotas));
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(error) if error.fatal().is_none() => Ok(()),
             Err(error) => Err(stopped(&error)),
         }
@@ -322,7 +324,8 @@ impl<W: World> Node<W> {
             }
         };
         let _ = W::timeout(FAREWELL, farewell).await;
-        let _ = self.raft.shutdown().await;
+        // A disk that hangs must not keep the server from stopping.
+        let _ = W::timeout(HAND_OVER, self.raft.shutdown()).await;
     }
 
     /// Ends the node because of something that a task of it found.

@@ -3,6 +3,7 @@
 //! While a few entries are on their way to disk and peers, the batches that arrive wait and form the next one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -19,6 +20,8 @@ use crate::world::{Instant, WatchReceiver, WatchSender, World, watch};
 
 /// Entries on their way at once.
 const IN_FLIGHT: usize = 4;
+/// How long the proposer rests after a loss.
+const REST: Duration = Duration::from_millis(20);
 /// Batches that wait for the proposer; those that do not fit wait in their connections.
 const WAITING: usize = 64;
 
@@ -84,26 +87,22 @@ pub(super) async fn propose<W: World>(node: Arc<Node<W>>) {
     let mut left_over: Option<Batch> = None;
     let mut losses = 0;
     loop {
-        let first = match left_over.take() {
-            Some(batch) => batch,
-            None => tokio::select! {
-                biased;
-                Some(result) = under_way.next(), if !under_way.is_empty() => {
-                    note(&node, &mut losses, result);
-                    continue;
+        // Results first: after a loss nothing that waits is of use.
+        let first = tokio::select! {
+            biased;
+            Some(proposed) = under_way.next(), if !under_way.is_empty() => {
+                let proposed: bool = proposed;
+                if !proposed {
+                    left_over = None;
+                    forget(&node, &mut losses, &mut inbox).await;
                 }
-                batch = inbox.recv() => match batch {
-                    Some(batch) => batch,
-                    None => return,
-                },
+                continue;
+            }
+            batch = next(&mut left_over, &mut inbox), if under_way.len() < IN_FLIGHT => match batch {
+                Some(batch) => batch,
+                None => return,
             },
         };
-        while under_way.len() >= IN_FLIGHT {
-            match under_way.next().await {
-                Some(result) => note(&node, &mut losses, result),
-                None => break,
-            }
-        }
         let mut bytes = first.frames.len();
         let mut commands = first.header.commands as usize;
         let mut batches = vec![first];
@@ -126,9 +125,20 @@ pub(super) async fn propose<W: World>(node: Arc<Node<W>>) {
     }
 }
 
-fn note<W: World>(node: &Node<W>, losses: &mut u64, proposed: bool) {
-    if !proposed {
-        *losses += 1;
-        let _ = openraft_rt::watch::WatchSender::send(&node.proposer.lost, *losses);
+/// The next batch. Dropped while it waits, it has taken none.
+async fn next(left_over: &mut Option<Batch>, inbox: &mut mpsc::Receiver<Batch>) -> Option<Batch> {
+    match left_over.take() {
+        Some(batch) => Some(batch),
+        None => inbox.recv().await,
     }
+}
+
+/// An entry was lost, since this server does not lead, or has no lease now. What waits is forgotten, for every home
+/// forwards its batches again; and it rests, or a leader that is cut off would spin on its own.
+async fn forget<W: World>(node: &Node<W>, losses: &mut u64, inbox: &mut mpsc::Receiver<Batch>) {
+    *losses += 1;
+    let _ = openraft_rt::watch::WatchSender::send(&node.proposer.lost, *losses);
+    while inbox.try_recv().is_ok() {}
+    W::sleep(REST).await;
+    node.hub.rewind();
 }

@@ -152,8 +152,9 @@ async fn write_all<W: World>(
             wake.notified().await;
             continue;
         }
-        if W::timeout(STUCK, writer.send(&mut buffer)).await.is_err() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read"));
+        match W::timeout(STUCK, writer.send(&mut buffer)).await {
+            Ok(sent) => sent?,
+            Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")),
         }
         if buffer.capacity() > 1 << 20 {
             buffer = BytesMut::with_capacity(16 << 10);
@@ -360,7 +361,7 @@ fn check(payload: &Bytes) -> Result<Command<'_>, Refusal> {
         | Command::Confirm { .. }
         | Command::CloseStream { .. }
         | Command::Detach { .. } => {}
-        Command::Enroll { .. } | Command::SetQuotas(_) | Command::Tick => {
+        Command::Enroll { .. } | Command::SetQuotas(_) | Command::Tick | Command::Vanished { .. } => {
             return Err(malformed("a command that is not a client's".to_owned()));
         }
     }

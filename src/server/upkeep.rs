@@ -12,20 +12,28 @@ use crate::wire::command::Command;
 use crate::wire::{Refusal, Time};
 use crate::world::{Instant, World};
 
+/// How often a full disk is given a checkpoint.
+const FULL_DISK: Duration = Duration::from_secs(5);
+
 /// Looks after the node for ever.
 pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
     let round = (node.settings.heartbeat / 2).max(Duration::from_millis(5));
     let mut checkpointed_at = node.log.bytes_written();
     let mut ticked = Time(0);
     let mut led_since: Option<Instant> = None;
+    let mut touch = None;
+    let mut made_room = W::now();
     loop {
         W::sleep(round).await;
         let leads = node.raft.is_leader();
         led_since = leads.then(|| led_since.unwrap_or_else(W::now));
-        serve_or_move(&node);
+        serve_or_move(&node, &mut touch);
         let written = node.log.bytes_written();
         let since = written.saturating_sub(checkpointed_at);
-        if since >= node.settings.checkpoint_log_bytes || since >= memory_is_short(&node) {
+        // A checkpoint lets log segments go: it is what makes room on a full disk.
+        let full = node.log.disk_full() && since > 0 && W::now() - made_room > FULL_DISK;
+        if full || since >= node.settings.checkpoint_log_bytes || since >= memory_is_short(&node) {
+            made_room = W::now();
             checkpointed_at = written;
             if node.raft.trigger().snapshot().await.is_err() {
                 return;
@@ -59,20 +67,19 @@ fn memory_is_short<W: World>(node: &Node<W>) -> u64 {
 /// A home that has not heard of a leader for too long may be behind without knowing: it delivers nothing more and
 /// sends its clients elsewhere. Four times the longest election timeout, so that an ordinary election, which begins
 /// after two of them at the latest, moves nobody.
-fn serve_or_move<W: World>(node: &Node<W>) {
+fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>) {
     let patience = node.settings.election_timeout.1 * 4;
-    let in_touch = {
+    // The last touch is kept over a change of leader: who led until now has heard of no leader for long, and who leads
+    // since now has not yet had an answer.
+    let (acknowledged, alone) = {
         let metrics = node.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let last = if metrics.current_leader == Some(node.me.incarnation) {
-            metrics.last_quorum_acked.map(|at| W::now() - at.elapsed())
-        } else {
-            node.heard.last()
-        };
+        let leads = metrics.current_leader == Some(node.me.incarnation);
         let voters = metrics.membership_config.membership().voter_ids().count();
-        let alone = voters == 1 && metrics.current_leader == Some(node.me.incarnation);
-        alone || last.is_some_and(|at| W::now().saturating_duration_since(at) <= patience)
+        (metrics.last_quorum_acked.filter(|_| leads).map(|at| W::now() - at.elapsed()), leads && voters == 1)
     };
+    *touch = (*touch).max(node.heard.last()).max(acknowledged).max(alone.then(W::now));
+    let in_touch = touch.is_some_and(|at| W::now().saturating_duration_since(at) <= patience);
     let closed = node.hub.lock().closed_for.clone();
     match (in_touch, closed) {
         (true, Some(Refusal::NoLeader)) => node.hub.close_for(None),

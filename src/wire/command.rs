@@ -119,6 +119,16 @@ pub enum Command<'a> {
     SetQuotas(Quotas),
     /// Carry out what is due by the entry's time. Proposed only when something is.
     Tick,
+    /// A home server lost the connection of a reader. Proposed by servers only, and without an answer. It counts only
+    /// while that server is the reader's home: one that is late must not touch a reader that has moved on.
+    Vanished {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The reader's epoch.
+        epoch: Epoch,
+        /// The home server's name.
+        home: &'a str,
+    },
 }
 
 impl<'a> Command<'a> {
@@ -150,7 +160,8 @@ impl<'a> Command<'a> {
             | Command::Acknowledge { .. }
             | Command::Confirm { .. }
             | Command::SetQuotas(_)
-            | Command::Tick => None,
+            | Command::Tick
+            | Command::Vanished { .. } => None,
         }
     }
 }

@@ -50,6 +50,7 @@ pub enum Operation {
     Close { stream: usize },
     Attach { nonce: u128, name: usize, home: usize, epoch: i64, resumes: bool, window: u32 },
     Detach { client: usize, epoch: i64, delivered: Option<i64> },
+    Vanish { client: usize, epoch: i64, home: usize },
     Enroll { server: usize, address: usize, disk: u128 },
     SetQuotas(Quotas),
     Tick,
@@ -107,6 +108,7 @@ fn operation(mix: Mix) -> impl Strategy<Value = Operation> {
     );
     let detach = (0usize..4, near(), prop::option::of(-1i64..5))
         .prop_map(|(client, epoch, delivered)| Operation::Detach { client, epoch, delivered });
+    let vanish = (0usize..4, near(), name()).prop_map(|(client, epoch, home)| Operation::Vanish { client, epoch, home });
     let confirm = (0usize..5, near()).prop_map(|(stream, confirmed)| Operation::Confirm { stream, confirmed });
     let others = prop_oneof![
         4 => confirm,
@@ -126,6 +128,7 @@ fn operation(mix: Mix) -> impl Strategy<Value = Operation> {
         mix.acknowledgements => acknowledge,
         mix.readers * 2 => attach,
         mix.readers => detach,
+        mix.readers => vanish,
         mix.others => others,
     ]
 }
@@ -225,6 +228,10 @@ pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Com
             let registration = pick(&ever.registrations, client);
             let delivered = delivered.map(|ahead| Position(plus(floor_of(registration), ahead)));
             Command::Detach { nonce: 5, registration, epoch: epoch_of(registration, epoch), delivered }
+        }
+        Operation::Vanish { client, epoch, home } => {
+            let registration = pick(&ever.registrations, client);
+            Command::Vanished { registration, epoch: epoch_of(registration, epoch), home: NAMES[home] }
         }
         Operation::Enroll { server, address, disk } => {
             Command::Enroll { server: NAMES[server], address: ["", "x:1", "x:2"][address], disk }

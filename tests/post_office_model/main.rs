@@ -176,7 +176,7 @@ impl Run {
         clients.sort_by(|a, b| a.name.cmp(&b.name));
         let rows = clients.iter().map(|client| {
             let streams = model.streams.iter().filter(|s| s.owner == client.id).count() as u32;
-            let online = client.reader.is_some();
+            let online = client.present;
             let waiting = (client.waiting().len() as u64, client.waiting_bytes());
             (client.name.clone(), client.id, client.home.clone(), online, client.last_seen, waiting, streams)
         });
@@ -191,7 +191,7 @@ impl Run {
             let held = office.registration(name);
             assert_eq!(held.as_ref().map(|r| r.registration), model.named(name).map(|client| client.id));
             if let (Some(held), Some(client)) = (held, model.named(name)) {
-                assert_eq!((held.epoch.0, held.attached), (client.epoch, client.reader.is_some()));
+                assert_eq!((held.epoch.0, held.attached), (client.epoch, client.present));
             }
             let Ok(name) = Name::new(name) else { continue };
             let after = clients.iter().filter(|client| *client.name > *name).count();
@@ -211,7 +211,7 @@ impl Run {
             let reader = office.reader(*id).expect("a registration that holds");
             assert_eq!((reader.epoch.0, reader.acknowledged.0), (client.epoch, client.floor()));
             assert_eq!((reader.end.0, &*reader.home), (client.mail.len() as u64, &*client.home));
-            assert_eq!(reader.attached, client.reader.is_some());
+            assert_eq!(reader.attached, client.present);
             assert_eq!(reader.window, client.reader.map_or(0, |(_, window)| window));
             let seen = office.waiting(*id, Position(0), usize::MAX, usize::MAX);
             let waiting = client.waiting();

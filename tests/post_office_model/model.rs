@@ -34,6 +34,8 @@ pub struct Client {
     pub last_seen: u64,
     pub epoch: u64,
     pub reader: Option<(Nonce, u32)>,
+    /// The reader's connection stands.
+    pub present: bool,
     /// Everything that ever arrived; the first one is at position 1.
     pub mail: Vec<Mail>,
     /// Positions that are redeliveries for whoever reads now, and those that become so if another process comes.
@@ -55,7 +57,7 @@ impl Client {
     }
 
     fn expose_window(&mut self) {
-        if let Some((_, window)) = self.reader {
+        if let Some((_, window)) = self.reader.filter(|_| self.present) {
             let seen: Vec<u64> = self.waiting().iter().take(window as usize).map(|(position, _)| *position).collect();
             self.exposed.extend(seen);
         }
@@ -124,6 +126,18 @@ impl Model {
             }
             Command::Acknowledge { registration, epoch, up_to, ranges } => {
                 self.acknowledge(origin, *registration, *epoch, *up_to, ranges, told);
+            }
+            Command::Vanished { registration, epoch, home } => {
+                let time = self.time;
+                if let Some(client) = self.client(*registration)
+                    && client.present
+                    && client.epoch == epoch.0
+                    && client.home == **home
+                {
+                    client.expose_window();
+                    client.present = false;
+                    client.last_seen = time;
+                }
             }
             Command::SetQuotas(quotas) => self.quotas = *quotas,
             Command::Tick => {
@@ -259,6 +273,7 @@ impl Model {
                     last_seen: time,
                     epoch: 0,
                     reader: None,
+                    present: false,
                     mail: Vec::new(),
                     marked: BTreeSet::new(),
                     exposed: BTreeSet::new(),
@@ -321,6 +336,7 @@ impl Model {
                         told.push(Effect::Fenced { registration, epoch: Epoch(current), by });
                     }
                 }
+                client.present = true;
                 client.home = home.to_owned();
                 client.last_seen = time;
                 let acknowledged = Position(client.floor());
@@ -339,6 +355,7 @@ impl Model {
                     None => client.expose_window(),
                 }
                 client.reader = None;
+                client.present = false;
                 client.last_seen = time;
                 Ok(Answer::Detached)
             }
