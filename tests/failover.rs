@@ -35,7 +35,7 @@ async fn random_servers_are_killed_and_restarted_and_nothing_is_lost_doubled_or_
         let victim = draw(&cluster, mix(&[seed, kill, 1]));
         cluster.kill(victim);
         // A majority is left, so the traffic goes on; or the server is back before anybody has noticed much.
-        if mix(&[seed, kill, 2]) % 3 > 0 {
+        if !mix(&[seed, kill, 2]).is_multiple_of(3) {
             traffic.goes_on(300);
         }
         cluster.start_server(victim);

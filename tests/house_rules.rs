@@ -155,6 +155,28 @@ fn files_are_short() {
     }
 }
 
+/// The tests that a text names: `` `file.rs`: `one`, `another` ``, several files parted by `;`.
+fn named_tests(text: &str) -> Vec<(String, String)> {
+    let mut named = Vec::new();
+    for part in text.lines().flat_map(|line| line.split(';')) {
+        let mut quoted = part.split('`').skip(1).step_by(2);
+        let Some(file) = quoted.next().filter(|file| file.ends_with(".rs") && part.contains("`:")) else { continue };
+        named.extend(quoted.map(|test| (file.to_owned(), test.to_owned())));
+    }
+    named
+}
+
+#[test]
+fn every_test_that_the_promises_name_exists() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
+    let named = named_tests(&read("docs/promises.md"));
+    assert!(named.len() > 50, "docs/promises.md names {} tests: has its form changed?", named.len());
+    let missing = named.iter().filter(|(file, test)| !read(file).contains(&format!("fn {test}(")));
+    let problems: Vec<_> = missing.map(|(file, test)| format!("{file}: {test}")).collect();
+    report("docs/promises.md names tests that do not exist", &problems);
+}
+
 #[test]
 fn the_checks_see_what_they_are_for() {
     let source = |text: &str| Source { path: "src/x.rs".into(), text: text.into() };
@@ -173,5 +195,10 @@ fn the_checks_see_what_they_are_for() {
     for bad in ["#[cfg(sim)]", "#[cfg(feature = \"simulation\")]", "if cfg!(sim) {", "use turmoil::net;"] {
         assert_eq!(knows_the_simulator(&source(bad)).len(), 1, "{bad}");
     }
+    let pair = |file: &str, test: &str| (file.to_owned(), test.to_owned());
+    assert_eq!(
+        named_tests("- The check: `a.rs`: `b`, `c`; `d.rs`: `e`\n`a.rs` has no test\n- `--flag`: x"),
+        [pair("a.rs", "b"), pair("a.rs", "c"), pair("d.rs", "e")]
+    );
     assert!(knows_the_simulator(&source("#[cfg(test)]\n// turmoil cannot pause a host\nlet similar = 1;")).is_empty());
 }

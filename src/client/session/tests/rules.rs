@@ -22,7 +22,7 @@ fn the_cluster_of_the_first_welcome_is_expected_later() {
     bench.session.connected(bench.now);
     assert_eq!(bench.sent(), [Sent::Hello(None)]);
     let welcome =
-        |cluster| Reply::Welcome { cluster: ClusterId(cluster), server: name("a"), servers: vec![address("a")] };
+        |cluster| Reply::Welcome { cluster: Some(ClusterId(cluster)), server: name("a"), servers: vec![address("a")] };
     bench.reply(&welcome(7));
     bench.session.disconnected(bench.now, "gone");
     bench.wanted();
