@@ -78,6 +78,8 @@ pub(crate) struct Context {
     panics: RefCell<Vec<Panicked>>,
     /// The latest observed event of each host and kind.
     observed: RefCell<BTreeMap<(String, &'static str), String>>,
+    /// The observed events that the runner has not looked at yet: host, kind and detail.
+    news: RefCell<Vec<(String, &'static str, String)>>,
 }
 
 thread_local! {
@@ -125,6 +127,7 @@ impl Context {
             outside_blocking: Cell::default(),
             panics: RefCell::default(),
             observed: RefCell::default(),
+            news: RefCell::default(),
         });
         let runner = context.add_host("-");
         assert_eq!(runner, RUNNER);
@@ -292,7 +295,14 @@ impl Context {
 
     /// Keeps an event that the current host's code told of.
     pub(crate) fn keep_observed(&self, kind: &'static str, detail: String) {
-        self.observed.borrow_mut().insert((self.current_name().to_string(), kind), detail);
+        let host = self.current_name().to_string();
+        self.news.borrow_mut().push((host.clone(), kind, detail.clone()));
+        self.observed.borrow_mut().insert((host, kind), detail);
+    }
+
+    /// What was observed since the last call.
+    pub(crate) fn take_news(&self) -> Vec<(String, &'static str, String)> {
+        self.news.take()
     }
 
     pub(crate) fn observed(&self) -> BTreeMap<(String, &'static str), String> {

@@ -6,9 +6,10 @@
 //! The clients keep journals ([`history`]), from which the [`oracle`] judges the promises. Whatever happens is hashed
 //! into the [`trace`], so that two runs of one plan can be compared.
 //!
-//! Reading order: `plan`, `run`, `scenario`, `world`, `disk`, `oracle`; `toy` is the smallest server and client that
-//! use every seam, for testing the harness itself.
+//! Reading order: `plan`, `run`, `scenario`, `cluster` (Restante itself on the hosts), `world`, `disk`, `oracle`; `toy`
+//! is the smallest server and client that use every seam, for testing the harness itself.
 
+pub mod cluster;
 mod context;
 pub mod disk;
 pub mod history;

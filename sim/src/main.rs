@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use restante_sim::cluster::Cluster;
 use restante_sim::plan::Plan;
 use restante_sim::run::{Outcome, Verdict, run};
 use restante_sim::scenario::Scenario;
@@ -23,12 +24,14 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// What runs on the hosts.
-    #[arg(long, global = true, value_enum, default_value_t = What::Toy)]
+    #[arg(long, global = true, value_enum, default_value_t = What::Cluster)]
     scenario: What,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum What {
+    /// Restante's servers and clients.
+    Cluster,
     /// The smallest server and client that use every seam: it tests the simulator itself.
     Toy,
 }
@@ -66,6 +69,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let scenario: Box<dyn Scenario> = match arguments.scenario {
+        What::Cluster => Box::new(Cluster),
         What::Toy => Box::new(Toy::default()),
     };
     match execute(arguments.command, &*scenario) {

@@ -21,6 +21,13 @@ pub trait Scenario {
     /// ends at [`Stage::Stop`].
     fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>>;
 
+    /// What an event that a server's code told of ([`restante::world::World::observe`]) claims. Claims about the same
+    /// thing must be the same, whoever makes them and whenever.
+    fn claim(&self, kind: &str, detail: &str) -> Option<Claim> {
+        let _ = (kind, detail);
+        None
+    }
+
     /// Whether the servers are where they should be when nothing happens any more (equal digests, one leader).
     ///
     /// # Errors
@@ -29,6 +36,15 @@ pub trait Scenario {
         let _ = view;
         Ok(())
     }
+}
+
+/// What a server says about something that others may speak of, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// What it is about.
+    pub about: String,
+    /// What is said of it.
+    pub is: String,
 }
 
 /// What a server is given for one life.
@@ -40,6 +56,8 @@ pub struct ServerSeat {
     pub life: u32,
     /// Network and disk.
     pub host: Host,
+    /// Raised when the server is to stop in good order.
+    pub shutdown: Signal,
     /// The run's plan.
     pub plan: Arc<Plan>,
 }
@@ -82,25 +100,30 @@ pub enum Stage {
     Stop,
 }
 
-/// Tells clients where the run stands.
+/// Something that happens once.
 #[derive(Debug, Clone, Default)]
-pub struct Stages(Arc<Mutex<(Stage, Vec<Waker>)>>);
+pub struct Signal(Arc<Mutex<(bool, Vec<Waker>)>>);
 
-impl Stages {
-    pub(crate) fn advance(&self, stage: Stage) {
+impl Signal {
+    pub(crate) fn raise(&self) {
         let waiting = {
             let mut state = self.0.lock();
-            state.0 = stage;
+            state.0 = true;
             std::mem::take(&mut state.1)
         };
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until the run has come to `stage`.
-    pub async fn reached(&self, stage: Stage) {
+    /// Whether it has been raised.
+    pub fn is_raised(&self) -> bool {
+        self.0.lock().0
+    }
+
+    /// Waits until it is raised.
+    pub async fn raised(&self) {
         poll_fn(|task| {
             let mut state = self.0.lock();
-            if state.0 >= stage {
+            if state.0 {
                 return Poll::Ready(());
             }
             if !state.1.iter().any(|waker| waker.will_wake(task.waker())) {
@@ -109,5 +132,41 @@ impl Stages {
             Poll::Pending
         })
         .await;
+    }
+}
+
+/// Tells clients where the run stands.
+#[derive(Debug, Clone, Default)]
+pub struct Stages {
+    calm: Signal,
+    stop: Signal,
+}
+
+impl Stages {
+    pub(crate) fn advance(&self, stage: Stage) {
+        if stage >= Stage::Calm {
+            self.calm.raise();
+        }
+        if stage >= Stage::Stop {
+            self.stop.raise();
+        }
+    }
+
+    /// Whether the run has come to `stage`.
+    pub fn have_reached(&self, stage: Stage) -> bool {
+        match stage {
+            Stage::Faults => true,
+            Stage::Calm => self.calm.is_raised(),
+            Stage::Stop => self.stop.is_raised(),
+        }
+    }
+
+    /// Waits until the run has come to `stage`.
+    pub async fn reached(&self, stage: Stage) {
+        match stage {
+            Stage::Faults => {}
+            Stage::Calm => self.calm.raised().await,
+            Stage::Stop => self.stop.raised().await,
+        }
     }
 }

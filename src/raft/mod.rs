@@ -44,6 +44,9 @@ pub fn config(heartbeat: Duration, election_timeout: (Duration, Duration)) -> Re
         max_payload_entries: 3,
         max_append_entries: Some(64),
         enable_pre_vote: Some(true),
+        // A leader replicates an entry while its own disk is still writing it, so one that lost its power may lack
+        // entries of its term that followers hold. Leading on in that term, it would give their log ids to others.
+        enable_leader_restore: Some(false),
         backoff: "20ms 40ms 80ms ...500ms".to_owned(),
         ..openraft::Config::default()
     };

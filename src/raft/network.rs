@@ -302,11 +302,9 @@ where
             tokio::select! {
                 biased;
                 reply = self.link.reader.next() => return Some(self.reply(reply)),
-                request = self.input.next(), if !done => match request {
-                    Some(request) => if let Err(error) = self.send(&request).await {
-                        return Some(Err(error));
-                    },
-                    None => {}
+                // `None` ends the input: the next turn sees that it is done.
+                Some(request) = self.input.next(), if !done => if let Err(error) = self.send(&request).await {
+                    return Some(Err(error));
                 },
                 () = W::sleep_until(oldest + PROGRESS) => {
                     let problem = io::Error::new(io::ErrorKind::TimedOut, "an append was not answered");

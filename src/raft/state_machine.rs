@@ -124,6 +124,12 @@ impl<W: World> Office<W> {
         (position.id, position.membership.clone())
     }
 
+    /// Where the state stands, for whoever watches: equal on all servers at an index. Costs a look at everything.
+    fn describe(&self, id: LogId) -> String {
+        let digest = self.post_office.lock().digest();
+        format!("index={} term={} digest={digest:016x}", id.index, id.leader_id)
+    }
+
     /// A place on disk for a snapshot that is about to be received.
     ///
     /// # Errors
@@ -175,11 +181,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
                 office.position.lock().id = Some(id);
                 office.listener.applied(&post_office, id.index);
             }
-            W::observe(|| Event {
-                kind: "apply",
-                who: None,
-                detail: format!("index={} term={}", id.index, id.leader_id),
-            });
+            W::observe(|| Event { kind: "apply", who: None, detail: office.describe(id) });
             if let Some(responder) = responder {
                 responder.send(());
             }
@@ -216,7 +218,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
         let office = self.0.clone();
         let _writing = office.writing.lock().await;
         let meta = CheckpointMeta { applied: meta.last_log_id, membership: meta.last_membership.clone() };
-        let encoded = meta.encode();
+        let (encoded, meta_id) = (meta.encode(), meta.applied);
         let checkpoint = office.checkpoint.clone();
         let installed = W::blocking(move || {
             writer.finish(&encoded)?;
@@ -229,6 +231,10 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
         *position = Applied { id: meta.applied, membership: meta.membership, generation: position.generation + 1 };
         drop(position);
         office.listener.installed(&current);
+        drop(current);
+        if let Some(id) = meta_id {
+            W::observe(|| Event { kind: "apply", who: None, detail: office.describe(id) });
+        }
         Ok(())
     }
 

@@ -256,7 +256,10 @@ impl<W: World> Node<W> {
         let mut metrics = self.raft.server_metrics();
         let mut states = self.raft.metrics();
         loop {
-            if let Some(ended) = self.failure.lock().take() {
+            // In a statement of its own: a guard in the condition would be held across the await below, where a task
+            // that fails meanwhile waits for the lock.
+            let failure = self.failure.lock().take();
+            if let Some(ended) = failure {
                 self.shut_down().await;
                 return ended;
             }

@@ -8,6 +8,7 @@ use crate::{Golden, ID, NONCE, variants};
 
 variants!(Command:
     Send, Acknowledge, Confirm, Register, Deregister, OpenStream, CloseStream, Attach, Detach, Enroll, SetQuotas, Tick,
+    Vanished,
 );
 
 fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
@@ -54,6 +55,7 @@ fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
         ("", Command::Enroll { server: "c", address: "127.0.0.1:8082", disk: NONCE }, b""),
         ("", Command::SetQuotas(quotas), b""),
         ("", Command::Tick, b""),
+        ("", Command::Vanished { registration: ID, epoch: Epoch(3), home: "a" }, b""),
     ]
 }
 

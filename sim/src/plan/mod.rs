@@ -66,6 +66,12 @@ pub struct Plan {
     pub body: RangeInclusive<u64>,
     /// How long a client waits between two sends.
     pub pace: RangeInclusive<Millis>,
+    /// How many bytes of bodies a server keeps in memory: with more, it takes a checkpoint and reads them back.
+    pub memory: u64,
+    /// How many bytes of recent log entries a server keeps in memory.
+    pub cache: u64,
+    /// Silence after which a follower stands for election. A leader says three times as often that it is there.
+    pub election: RangeInclusive<Millis>,
     /// How long the network takes for one segment, one way.
     pub latency: RangeInclusive<Millis>,
     /// How long blocking work waits for a thread.
@@ -91,6 +97,9 @@ impl Default for Plan {
             messages: 50,
             body: 16..=400,
             pace: Millis(0)..=Millis(40),
+            memory: 1 << 20,
+            cache: 1 << 20,
+            election: Millis(150)..=Millis(300),
             latency: Millis(1)..=Millis(8),
             work: Millis(0)..=Millis(1),
             sync: Millis(0)..=Millis(4),
@@ -120,6 +129,8 @@ pub enum Fault {
     Crash(String),
     /// The process is killed; the machine goes on, so nothing that was written is lost, and connections are closed.
     Bounce(String),
+    /// The server is told to stop, and starts again when it ends.
+    Stop(String),
     /// All servers lose their power at once.
     PowerCut,
     /// The process stands still, and then goes on as if nothing had been.
@@ -140,6 +151,7 @@ impl Fault {
         match self {
             Self::Crash(_) => "crash",
             Self::Bounce(_) => "bounce",
+            Self::Stop(_) => "stop",
             Self::PowerCut => "power-cut",
             Self::Pause(_) => "pause",
             Self::Partition(_) => "partition",
@@ -152,7 +164,9 @@ impl Fault {
     /// The hosts that it names.
     pub fn hosts(&self) -> Vec<&str> {
         match self {
-            Self::Crash(host) | Self::Bounce(host) | Self::Pause(host) | Self::LostDisk(host) => vec![host],
+            Self::Crash(host) | Self::Bounce(host) | Self::Stop(host) | Self::Pause(host) | Self::LostDisk(host) => {
+                vec![host]
+            }
             Self::SlowSync(host, _) => vec![host],
             Self::PowerCut => Vec::new(),
             Self::Partition(groups) | Self::Hold(groups) => groups.iter().flatten().map(String::as_str).collect(),
@@ -203,6 +217,9 @@ impl fmt::Display for Plan {
         writeln!(f, "messages {}", self.messages)?;
         writeln!(f, "body {}", range(&self.body))?;
         writeln!(f, "pace {}", range(&self.pace))?;
+        writeln!(f, "memory {}", self.memory)?;
+        writeln!(f, "cache {}", self.cache)?;
+        writeln!(f, "election {}", range(&self.election))?;
         writeln!(f, "latency {}", range(&self.latency))?;
         writeln!(f, "work {}", range(&self.work))?;
         writeln!(f, "sync {}", range(&self.sync))?;
@@ -223,7 +240,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())?;
         match self {
-            Self::Crash(host) | Self::Bounce(host) | Self::Pause(host) | Self::LostDisk(host) => write!(f, " {host}"),
+            Self::Crash(host) | Self::Bounce(host) | Self::Stop(host) | Self::Pause(host) | Self::LostDisk(host) => {
+                write!(f, " {host}")
+            }
             Self::SlowSync(host, by) => write!(f, " {host} {by}"),
             Self::PowerCut => Ok(()),
             Self::Partition(groups) | Self::Hold(groups) => {

@@ -53,6 +53,9 @@ impl Plan {
             "messages" => self.messages = number(rest)?,
             "body" => self.body = range(rest, number)?,
             "pace" => self.pace = range(rest, millis)?,
+            "memory" => self.memory = number(rest)?,
+            "cache" => self.cache = number(rest)?,
+            "election" => self.election = range(rest, positive)?,
             "latency" => self.latency = range(rest, millis)?,
             "work" => self.work = range(rest, millis)?,
             "sync" => self.sync = range(rest, millis)?,
@@ -78,6 +81,7 @@ fn fault(kind: &str, who: &str) -> Result<Fault, String> {
     Ok(match kind {
         "crash" => Fault::Crash(name(who)?),
         "bounce" => Fault::Bounce(name(who)?),
+        "stop" => Fault::Stop(name(who)?),
         "pause" => Fault::Pause(name(who)?),
         "lost-disk" => Fault::LostDisk(name(who)?),
         "power-cut" if who.is_empty() => Fault::PowerCut,

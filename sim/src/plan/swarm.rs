@@ -13,9 +13,10 @@ use crate::random::{Stream, stream};
 type Draw = fn(&mut Stream, &[String]) -> (Fault, u64);
 
 /// The kinds that a seed draws from. `lost-disk` is not among them until a server with an empty disk can join again.
-const KINDS: [(&str, Draw); 7] = [
+const KINDS: [(&str, Draw); 8] = [
     ("crash", |r, servers| (Fault::Crash(one(r, servers)), 4000)),
     ("bounce", |r, servers| (Fault::Bounce(one(r, servers)), 1500)),
+    ("stop", |r, servers| (Fault::Stop(one(r, servers)), 3000)),
     ("power-cut", |_, _| (Fault::PowerCut, 1500)),
     ("pause", |r, servers| (Fault::Pause(one(r, servers)), 3000)),
     ("partition", |r, servers| (Fault::Partition(split(r, servers)), 4000)),
@@ -29,6 +30,7 @@ impl Plan {
         let mut plan = Self { seed, ..Self::default() };
         plan.draw_cluster(&mut stream(seed, "plan: cluster"));
         plan.draw_workload(&mut stream(seed, "plan: workload"));
+        plan.draw_settings(&mut stream(seed, "plan: settings"));
         plan.draw_delays(&mut stream(seed, "plan: delays"));
         plan.draw_faults(&mut stream(seed, "plan: faults"));
         plan
@@ -45,6 +47,13 @@ impl Plan {
         let most = *[64, 400, 4000, 20_000].choose(random).unwrap_or(&400);
         self.body = random.random_range(0..=64)..=most;
         self.pace = Millis(0)..=Millis(random.random_range(1..=120));
+    }
+
+    fn draw_settings(&mut self, random: &mut Stream) {
+        self.memory = *[0, 2 << 10, 64 << 10, 1 << 20].choose(random).unwrap_or(&0);
+        self.cache = *[0, 8 << 10, 1 << 20].choose(random).unwrap_or(&0);
+        let least = random.random_range(90..=400);
+        self.election = Millis(least)..=Millis(least + random.random_range(50..=400));
     }
 
     fn draw_delays(&mut self, random: &mut Stream) {

@@ -8,7 +8,7 @@ fn millis() -> impl Strategy<Value = Millis> + Clone {
     prop_oneof![0u64..5000, (0u64..100).prop_map(|s| s * 1000), any::<u32>().prop_map(u64::from)].prop_map(Millis)
 }
 
-fn positive() -> impl Strategy<Value = Millis> {
+fn positive() -> impl Strategy<Value = Millis> + Clone {
     (1u64..100_000).prop_map(Millis)
 }
 
@@ -37,6 +37,7 @@ fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         name().prop_map(Fault::Crash),
         name().prop_map(Fault::Bounce),
+        name().prop_map(Fault::Stop),
         Just(Fault::PowerCut),
         name().prop_map(Fault::Pause),
         name().prop_map(Fault::LostDisk),
@@ -50,15 +51,18 @@ fn plan() -> impl Strategy<Value = Plan> {
     let interval = (millis(), millis(), fault()).prop_map(|(at, lasts, fault)| Interval { at, lasts, fault });
     let cluster = (any::<u64>(), names(1), any::<u32>(), any::<u32>(), span(any::<u64>()));
     let delays = (span(millis()), span(millis()), span(millis()), span(millis()));
+    let settings = (any::<u64>(), any::<u64>(), span(positive()));
     let phases = (positive(), positive(), positive());
-    (cluster, delays, phases, prop::collection::vec(interval, 0..8)).prop_map(
+    (cluster, settings, delays, phases, prop::collection::vec(interval, 0..8)).prop_map(
         |(
             (seed, servers, clients, messages, body),
+            (memory, cache, election),
             (pace, latency, work, sync),
             (tick, duration, liveness),
             faults,
         )| {
-            Plan { seed, servers, clients, messages, body, pace, latency, work, sync, tick, duration, liveness, faults }
+            let plan = Plan { seed, servers, clients, messages, body, memory, cache, election, ..Plan::default() };
+            Plan { pace, latency, work, sync, tick, duration, liveness, faults, ..plan }
         },
     )
 }

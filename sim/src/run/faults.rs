@@ -98,6 +98,7 @@ impl Runner<'_> {
                 }
             }
             Fault::Bounce(name) => self.on_host(name, |runner, at| runner.take_down(at, End::Killed)),
+            Fault::Stop(name) => self.on_host(name, Self::tell_to_stop),
             Fault::PowerCut => {
                 // All at once: nobody is left to hear of the others, and nothing on its way arrives.
                 for at in self.hosts.servers() {
@@ -123,6 +124,7 @@ impl Runner<'_> {
                 runner.bring_up(at);
             }),
             Fault::Bounce(name) | Fault::LostDisk(name) => self.on_host(name, Self::bring_up),
+            Fault::Stop(name) => self.on_host(name, Self::stopped_long_enough),
             Fault::PowerCut => self.hosts.servers().into_iter().for_each(|at| self.bring_up(at)),
             Fault::Pause(name) => self.on_host(name, Self::resume),
             Fault::Partition(_) | Fault::Hold(_) => self.restore_links(),

@@ -12,7 +12,7 @@ use crate::disk::Drive;
 use crate::history::{Process, What};
 use crate::network::SimNetwork;
 use crate::random::stream;
-use crate::scenario::{ClientSeat, ServerSeat};
+use crate::scenario::{ClientSeat, ServerSeat, Signal};
 use crate::trace::Event;
 use crate::world::Scoped;
 
@@ -34,6 +34,11 @@ pub(super) struct OneHost {
     life: Rc<Cell<u32>>,
     /// How its code ended, if it did.
     ended: Rc<RefCell<Option<Result<(), String>>>>,
+    /// Tells its present life to stop in good order.
+    shutdown: Rc<RefCell<Signal>>,
+    /// How many faults want it stopped, and whether it is down for that.
+    stops: u32,
+    stopped: bool,
 }
 
 /// How a host goes down.
@@ -66,6 +71,9 @@ impl Hosts {
     pub(super) fn ended_by_itself(&self) -> Option<String> {
         self.0.iter().find_map(|host| {
             let ended = host.ended.borrow();
+            if host.shutdown.borrow().is_raised() && *ended == Some(Ok(())) {
+                return None;
+            }
             match (ended.as_ref()?, &host.drive) {
                 (Err(error), _) => Some(format!("{} ended: {error}", host.name)),
                 (Ok(()), Some(_)) => Some(format!("{} ended without having been told to", host.name)),
@@ -106,13 +114,18 @@ impl Runner<'_> {
             paused: 0,
             life: Rc::default(),
             ended: Rc::default(),
+            shutdown: Rc::default(),
+            stops: 0,
+            stopped: false,
         };
-        let (index, life, ended) = (host.index, host.life.clone(), host.ended.clone());
+        let (index, life, ended, signal) = (host.index, host.life.clone(), host.ended.clone(), host.shutdown.clone());
         let (scenario, context) = (self.scenario, self.context);
         let (plan, journal, stages) = (self.plan.clone(), self.journal.clone(), self.stages.clone());
         self.sim.host(name.clone(), move || {
             life.set(life.get() + 1);
             ended.replace(None);
+            let shutdown = Signal::default();
+            signal.replace(shutdown.clone());
             context.trace_as(&name, &Event::new("host.start", "", &[("life", u64::from(life.get()))]));
             let disk = drive.as_ref().map(|drive| Arc::new(drive.attach()) as Arc<dyn Disk>);
             let host = Host { network: Arc::new(SimNetwork), disk };
@@ -120,7 +133,7 @@ impl Runner<'_> {
             // Whatever the scenario does right away is done as this host, like everything after.
             let entered = context.enter(index);
             let software = if is_server {
-                scenario.server(ServerSeat { name: name.clone(), life: life.get(), host, plan: plan.clone() })
+                scenario.server(ServerSeat { name: name.clone(), life: life.get(), host, shutdown, plan: plan.clone() })
             } else {
                 scenario.client(ClientSeat {
                     process: Process { client: name.clone(), life: life.get() },
@@ -181,6 +194,45 @@ impl Runner<'_> {
         if host.down == 0 {
             let name = host.name.clone();
             self.sim.bounce(name);
+        }
+    }
+
+    /// Tells a server to stop in good order. A client is not told: it stops at the end of the run.
+    pub(super) fn tell_to_stop(&mut self, at: usize) {
+        let host = self.hosts.at(at);
+        host.stops += 1;
+        if host.drive.is_some() {
+            let signal = host.shutdown.borrow().clone();
+            let entered = self.context.enter(host.index);
+            signal.raise();
+            drop(entered);
+        }
+    }
+
+    /// Its process goes with a server that has stopped as it was told.
+    pub(super) fn clear_up_after_stops(&mut self) {
+        for at in self.hosts.servers() {
+            let host = self.hosts.at(at);
+            let ended = *host.ended.borrow() == Some(Ok(()));
+            if ended && host.down == 0 && host.shutdown.borrow().is_raised() {
+                if host.stops > 0 {
+                    host.stopped = true;
+                    self.take_down(at, End::Killed);
+                } else {
+                    // It took longer than it was to stay away.
+                    self.take_down(at, End::Killed);
+                    self.bring_up(at);
+                }
+            }
+        }
+    }
+
+    /// A server that has stopped starts again; one that has not yet starts as soon as it has.
+    pub(super) fn stopped_long_enough(&mut self, at: usize) {
+        let host = self.hosts.at(at);
+        host.stops -= 1;
+        if host.stops == 0 && std::mem::take(&mut host.stopped) {
+            self.bring_up(at);
         }
     }
 

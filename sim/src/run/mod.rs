@@ -24,7 +24,7 @@ use crate::history::{History, Journal};
 use crate::oracle::{self, Violation};
 use crate::plan::{Millis, Plan};
 use crate::random::stream;
-use crate::scenario::{Scenario, Stage, Stages, View};
+use crate::scenario::{Claim, Scenario, Stage, Stages, View};
 use crate::trace::{Event, Lines, Trace};
 
 /// The wall clock at the start of every run: the first moment of 2026.
@@ -41,6 +41,8 @@ pub enum Verdict {
     Passed,
     /// A promise was broken.
     Safety(Vec<Violation>),
+    /// Servers contradict each other.
+    Disagreement(String),
     /// Something did not come to be in time.
     Liveness(String),
     /// A task panicked, or a server or client ended by itself.
@@ -54,7 +56,7 @@ impl Verdict {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Passed => 0,
-            Self::Safety(_) => 1,
+            Self::Safety(_) | Self::Disagreement(_) => 1,
             Self::Liveness(_) => 2,
             Self::Crash(_) => 3,
             Self::Harness(_) => 4,
@@ -70,6 +72,7 @@ impl std::fmt::Display for Verdict {
                 write!(f, "safety: {} violations", violations.len())?;
                 violations.iter().take(10).try_for_each(|violation| write!(f, "\n  {violation}"))
             }
+            Self::Disagreement(what) => write!(f, "safety: {what}"),
             Self::Liveness(missing) => write!(f, "liveness: {missing}"),
             Self::Crash(what) => write!(f, "crash: {what}"),
             Self::Harness(what) => write!(f, "harness: {what}"),
@@ -116,6 +119,7 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
         stages: &stages,
         scenario,
         plan: plan.clone(),
+        claims: BTreeMap::new(),
     };
     let ended = catch_unwind(AssertUnwindSafe(|| runner.run())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -140,10 +144,13 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
     Outcome { verdict, hash, events, simulated, history, lines, faults, operations_outside_blocking }
 }
 
-/// A panic says most, then a broken promise, then what did not come to be.
+/// A panic says most, then a contradiction, then a broken promise, then what did not come to be.
 fn judge(context: &Context, ended: Result<(), Verdict>, history: &History) -> Verdict {
     if let [Panicked { host, message }, ..] = &context.panics()[..] {
         return Verdict::Crash(format!("a task of {host} panicked: {message}"));
+    }
+    if matches!(ended, Err(Verdict::Disagreement(_))) {
+        return ended.err().unwrap_or(Verdict::Passed);
     }
     let violations = oracle::check(history);
     if !violations.is_empty() {
@@ -175,6 +182,8 @@ pub(super) struct Runner<'a> {
     stages: &'a Stages,
     scenario: &'a dyn Scenario,
     plan: Arc<Plan>,
+    /// What was said of everything that servers make claims about, and who said it first.
+    claims: BTreeMap<String, (String, String)>,
 }
 
 impl Runner<'_> {
@@ -196,6 +205,21 @@ impl Runner<'_> {
         self.enter_stage(Stage::Stop, "stop");
         let stop_within = Millis(STOP_WITHIN.as_millis() as u64);
         self.until(stop_within, |runner| runner.hosts.clients_missing())
+    }
+
+    fn compare_claims(&mut self) -> Result<(), Verdict> {
+        for (host, kind, detail) in self.context.take_news() {
+            let Some(Claim { about, is }) = self.scenario.claim(kind, &detail) else { continue };
+            match self.claims.get(&about) {
+                None => drop(self.claims.insert(about, (is, host))),
+                Some((before, _)) if *before == is => {}
+                Some((before, first)) => {
+                    let text = format!("{about} is {before} for {first} and {is} for {host}");
+                    return Err(Verdict::Disagreement(text));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn enter_stage(&mut self, stage: Stage, text: &str) {
@@ -231,6 +255,8 @@ impl Runner<'_> {
         }
         stepped.map_err(|error| Verdict::Harness(error.to_string()))?;
         self.clear_up_after_power_cuts();
+        self.clear_up_after_stops();
+        self.compare_claims()?;
         self.hosts.ended_by_itself().map_or(Ok(()), |what| Err(Verdict::Crash(what)))
     }
 }
