@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// Lines that a file may have. One file is one thing; what grows beyond this is two.
 const LINES_MAX: usize = 600;
 /// Files that are longer for a reason.
-const LONG_FILES: &[(&str, &str)] = &[];
+const LONG_FILES: &[(&str, &str)] =
+    &[("src/server/hub.rs", "one lock holds the books, and all that is done under it is here")];
 
 /// What only `src/world` may name, and what to use instead.
 const SEAMS: &[(&str, &str)] = &[
@@ -150,7 +151,8 @@ fn files_are_short() {
     let problems: Vec<_> = long.map(|s| format!("{}: {} lines", s.path, lines(s))).collect();
     report(&format!("a file has at most {LINES_MAX} lines: split it, or list it with a reason"), &problems);
     for (path, reason) in LONG_FILES {
-        let needed = sources.iter().any(|s| s.path == *path && lines(s) > LINES_MAX);
+        // Not to the line, or a file at the limit would come and go.
+        let needed = sources.iter().any(|s| s.path == *path && lines(s) > LINES_MAX * 9 / 10);
         assert!(needed, "{path} ({reason}) is not that long any more: take it off the list");
     }
 }
