@@ -70,7 +70,9 @@ fn one_server_loses_its_disk() {
 
 #[test]
 fn all_lose_their_power_again_and_again() {
-    in_turn("at 1.5s for 300ms power-cut\nat 3s for 10ms power-cut\nat 4s for 500ms crash WHO\nat 4.2s for 700ms power-cut");
+    in_turn(
+        "at 1.5s for 300ms power-cut\nat 3s for 10ms power-cut\nat 4s for 500ms crash WHO\nat 4.2s for 700ms power-cut",
+    );
 }
 
 fn swarm(seeds: std::ops::Range<u64>) {
