@@ -7,7 +7,7 @@
 //! One lock holds it all; it is never held across an await. Where the post office's lock is needed too, that one is
 //! taken first.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -61,7 +61,9 @@ pub(super) struct Books {
     cursor: u64,
     next_session: SessionId,
     sessions: BTreeMap<SessionId, Session>,
-    streams: FxHashMap<StreamId, SessionId>,
+    streams: FxHashMap<StreamId, Route>,
+    /// Streams that are closed, while sends on them may be on their way.
+    closed: BTreeSet<StreamId>,
     nonces: FxHashMap<Nonce, Waiter>,
     /// Readers attached here.
     pub readers: BTreeMap<RegistrationId, Reader>,
@@ -105,6 +107,14 @@ pub(super) struct Reader {
     pub fetching: bool,
 }
 
+/// Where a stream's receipts go.
+#[derive(Debug, Clone, Copy)]
+struct Route {
+    session: SessionId,
+    /// No send on it is in a later batch than this.
+    last: u64,
+}
+
 enum Waiter {
     Session(SessionId),
     Server(oneshot::Sender<Answer>),
@@ -130,6 +140,7 @@ impl Hub {
             next_session: 1,
             sessions: BTreeMap::new(),
             streams: FxHashMap::default(),
+            closed: BTreeSet::new(),
             nonces: FxHashMap::default(),
             readers: BTreeMap::new(),
             ready: Vec::new(),
@@ -172,7 +183,7 @@ impl Hub {
         let mut books = self.lock();
         let Some(session) = books.sessions.remove(&id) else { return };
         for stream in session.streams {
-            if books.streams.get(&stream) == Some(&id) {
+            if books.streams.get(&stream).is_some_and(|route| route.session == id) {
                 books.streams.remove(&stream);
             }
         }
@@ -336,10 +347,14 @@ impl Books {
     /// The session that a stream's receipts go to is the one that sent on it last.
     /// Of two sessions the newer one wins: an older one may still be reading what its client sent before it moved on.
     pub fn route_stream(&mut self, stream: StreamId, id: SessionId) {
-        if self.streams.get(&stream).is_some_and(|&known| known > id && self.sessions.contains_key(&known)) {
+        let known = self.streams.get(&stream).map(|route| route.session);
+        if known.is_some_and(|known| known > id && self.sessions.contains_key(&known)) {
             return;
         }
-        if self.streams.insert(stream, id) != Some(id)
+        // The open batch may be full, so that what comes next goes into the one behind it.
+        let route = Route { session: id, last: self.sequence + 2 };
+        self.streams.insert(stream, route);
+        if known != Some(id)
             && let Some(session) = self.sessions.get_mut(&id)
         {
             session.streams.push(stream);
@@ -406,7 +421,7 @@ impl Books {
                 }
             }
             Effect::Sent { stream, number, result, .. } => {
-                if let Some(&id) = self.streams.get(stream) {
+                if let Some(Route { session: id, .. }) = self.streams.get(stream).copied() {
                     self.sent(id, *stream, *number, result);
                 }
             }
@@ -440,10 +455,9 @@ impl Books {
                 tracing::error!(?origin, reason, "a malformed command was skipped");
             }
             Effect::StreamClosed { stream } => {
-                if let Some(id) = self.streams.remove(stream)
-                    && let Some(session) = self.sessions.get_mut(&id)
-                {
-                    session.streams.retain(|s| s != stream);
+                // Sends that are on their way have yet to be told.
+                if self.streams.contains_key(stream) {
+                    self.closed.insert(*stream);
                 }
             }
         }
@@ -459,6 +473,7 @@ impl Books {
                     self.sealed.pop_front();
                 }
                 self.cursor = self.cursor.max(sequence + 1);
+                self.forget_closed(sequence);
                 for (at, done) in std::mem::take(&mut self.barriers) {
                     if at <= sequence {
                         // Whoever asked may have given up.
@@ -480,6 +495,21 @@ impl Books {
         }
     }
 
+    /// Forgets the routes of closed streams whose sends were all applied before this batch.
+    fn forget_closed(&mut self, sequence: u64) {
+        let Self { closed, streams, sessions, .. } = self;
+        closed.retain(|stream| match streams.get(stream) {
+            Some(route) if route.last < sequence => {
+                if let Some(session) = sessions.get_mut(&route.session) {
+                    session.streams.retain(|s| s != stream);
+                }
+                streams.remove(stream);
+                false
+            }
+            route => route.is_some(),
+        });
+    }
+
     fn sent(&mut self, id: SessionId, stream: StreamId, number: Number, result: &Result<SendOutcome, SendFailure>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match result {
@@ -498,12 +528,10 @@ impl Books {
             }
             Err(failure) => {
                 let reason = failure.clone();
-                let closed = reason == SendFailure::StreamClosed;
-                session.put(&Reply::SendFailed { stream, number, reason }, &[]);
-                if closed {
-                    session.streams.retain(|s| *s != stream);
-                    self.streams.remove(&stream);
+                if reason == SendFailure::StreamClosed {
+                    self.closed.insert(stream);
                 }
+                session.put(&Reply::SendFailed { stream, number, reason }, &[]);
             }
         }
         self.touch(id);
