@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -38,6 +39,8 @@ pub struct Office<W: World> {
     /// What is durable of it.
     pub checkpoint: Checkpoint,
     disk: Arc<dyn Disk>,
+    /// Counts the cuts that were taken to be written to the checkpoint.
+    cuts: AtomicU64,
     /// One flush or installation at a time.
     writing: tokio::sync::Mutex<()>,
     /// One snapshot is received at a time.
@@ -110,6 +113,7 @@ impl<W: World> Office<W> {
             position: Mutex::new(position),
             checkpoint,
             disk,
+            cuts: AtomicU64::new(0),
             writing: tokio::sync::Mutex::new(()),
             receiving: tokio::sync::Mutex::new(()),
             listener,
@@ -128,6 +132,11 @@ impl<W: World> Office<W> {
     fn describe(&self, id: LogId) -> String {
         let digest = self.post_office.lock().digest();
         format!("index={} term={} digest={digest:016x}", id.index, id.leader_id)
+    }
+
+    /// How many times the state was cut to be written to the checkpoint.
+    pub fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::Relaxed)
     }
 
     /// A place on disk for a snapshot that is about to be received.
@@ -206,6 +215,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
     async fn get_snapshot_builder(&mut self) -> Builder<W> {
         let mut post_office = self.0.post_office.lock();
         let position = self.0.position.lock().clone();
+        self.0.cuts.fetch_add(1, Ordering::Relaxed);
         Builder { office: self.0.clone(), changes: post_office.take_changes(), position }
     }
 

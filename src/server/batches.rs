@@ -67,6 +67,11 @@ impl Batches {
         let mut payload = BytesMut::new();
         frame::put_postcard(&mut payload, command);
         self.push_frame(&payload);
+        self.next_sequence()
+    }
+
+    /// The sequence that the open batch will have.
+    pub fn next_sequence(&self) -> u64 {
         self.sequence + 1
     }
 

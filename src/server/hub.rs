@@ -6,7 +6,7 @@
 //! One lock holds it all; it is never held across an await. Where the post office's lock is needed too, that one is
 //! taken first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -51,7 +51,9 @@ pub(super) struct Books {
     home: Name,
     next_session: SessionId,
     sessions: BTreeMap<SessionId, Session>,
-    streams: FxHashMap<StreamId, SessionId>,
+    streams: FxHashMap<StreamId, Route>,
+    /// Streams that are closed, while sends on them may be on their way.
+    closed: BTreeSet<StreamId>,
     nonces: FxHashMap<Nonce, Waiter>,
     /// Readers attached here.
     pub readers: BTreeMap<RegistrationId, Reader>,
@@ -95,6 +97,14 @@ pub(super) struct Reader {
     pub fetching: bool,
 }
 
+/// Where a stream's receipts go.
+#[derive(Debug, Clone, Copy)]
+struct Route {
+    session: SessionId,
+    /// No send on it is in a later batch than this.
+    last: u64,
+}
+
 enum Waiter {
     Session(SessionId),
     Server(oneshot::Sender<Answer>),
@@ -114,6 +124,7 @@ impl Hub {
             next_session: 1,
             sessions: BTreeMap::new(),
             streams: FxHashMap::default(),
+            closed: BTreeSet::new(),
             nonces: FxHashMap::default(),
             readers: BTreeMap::new(),
             ready: Vec::new(),
@@ -156,7 +167,7 @@ impl Hub {
         let mut books = self.lock();
         let Some(session) = books.sessions.remove(&id) else { return };
         for stream in session.streams {
-            if books.streams.get(&stream) == Some(&id) {
+            if books.streams.get(&stream).is_some_and(|route| route.session == id) {
                 books.streams.remove(&stream);
             }
         }
@@ -262,10 +273,14 @@ impl Hub {
 impl Books {
     /// Of two sessions the newer one wins: an older one may still be reading what its client sent before it moved on.
     pub fn route_stream(&mut self, stream: StreamId, id: SessionId) {
-        if self.streams.get(&stream).is_some_and(|&known| known > id && self.sessions.contains_key(&known)) {
+        let known = self.streams.get(&stream).map(|route| route.session);
+        if known.is_some_and(|known| known > id && self.sessions.contains_key(&known)) {
             return;
         }
-        if self.streams.insert(stream, id) != Some(id)
+        // The open batch may be full, so that what comes next goes into the one behind it.
+        let route = Route { session: id, last: self.batches.next_sequence() + 1 };
+        self.streams.insert(stream, route);
+        if known != Some(id)
             && let Some(session) = self.sessions.get_mut(&id)
         {
             session.streams.push(stream);
@@ -332,7 +347,7 @@ impl Books {
                 }
             }
             Effect::Sent { stream, number, result, .. } => {
-                if let Some(&id) = self.streams.get(stream) {
+                if let Some(Route { session: id, .. }) = self.streams.get(stream).copied() {
                     self.sent(id, *stream, *number, result);
                 }
             }
@@ -366,10 +381,9 @@ impl Books {
                 tracing::error!(?origin, reason, "a malformed command was skipped");
             }
             Effect::StreamClosed { stream } => {
-                if let Some(id) = self.streams.remove(stream)
-                    && let Some(session) = self.sessions.get_mut(&id)
-                {
-                    session.streams.retain(|s| s != stream);
+                // Sends that are on their way have yet to be told.
+                if self.streams.contains_key(stream) {
+                    self.closed.insert(*stream);
                 }
             }
         }
@@ -378,6 +392,7 @@ impl Books {
     fn batch_applied(&mut self, sequence: u64, verdict: &BatchVerdict) {
         self.batches.judged(sequence, verdict);
         if *verdict == BatchVerdict::Applied {
+            self.forget_closed(sequence);
             for (at, done) in std::mem::take(&mut self.barriers) {
                 if at <= sequence {
                     // Whoever asked may have given up.
@@ -387,6 +402,21 @@ impl Books {
                 }
             }
         }
+    }
+
+    /// Forgets the routes of closed streams whose sends were all applied before this batch.
+    fn forget_closed(&mut self, sequence: u64) {
+        let Self { closed, streams, sessions, .. } = self;
+        closed.retain(|stream| match streams.get(stream) {
+            Some(route) if route.last < sequence => {
+                if let Some(session) = sessions.get_mut(&route.session) {
+                    session.streams.retain(|s| s != stream);
+                }
+                streams.remove(stream);
+                false
+            }
+            route => route.is_some(),
+        });
     }
 
     fn sent(&mut self, id: SessionId, stream: StreamId, number: Number, result: &Result<SendOutcome, SendFailure>) {
@@ -407,12 +437,10 @@ impl Books {
             }
             Err(failure) => {
                 let reason = failure.clone();
-                let closed = reason == SendFailure::StreamClosed;
-                session.put(&Reply::SendFailed { stream, number, reason }, &[]);
-                if closed {
-                    session.streams.retain(|s| *s != stream);
-                    self.streams.remove(&stream);
+                if reason == SendFailure::StreamClosed {
+                    self.closed.insert(stream);
                 }
+                session.put(&Reply::SendFailed { stream, number, reason }, &[]);
             }
         }
         self.touch(id);

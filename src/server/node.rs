@@ -15,7 +15,7 @@ use crate::post_office::{Answer, Effect, PostOffice};
 use crate::raft::{
     self, Heard, Listener, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability, StateMachine, TypeConfig,
 };
-use crate::storage::{Checkpoint, Identity, Log, LogError, LogSettings, MetaKey};
+use crate::storage::{Checkpoint, Identity, Log, LogError, LogSettings, MetaKey, OpenError, StorageError};
 use crate::wire::command::Command;
 use crate::wire::peer::{BootstrapReply, FoundingMember, Hello, PeerRefusal};
 use crate::wire::{Incarnation, Name, Nonce, Origin, Refusal};
@@ -85,8 +85,24 @@ impl From<LogError> for StartError {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Damaged { .. } => Self::Damaged(error.to_string()),
-            other => Self::Other(io::Error::from(other).into()),
+            LogError::NewerFormat { path: file, found, known } => Self::newer(file, found, known),
+            LogError::Io(error) => Self::Other(error.into()),
         }
+    }
+}
+
+impl From<StorageError> for StartError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::NewerFormat { found, known } => Self::newer("the checkpoint".to_owned(), found, known),
+            other => io::Error::from(other).into(),
+        }
+    }
+}
+
+impl StartError {
+    fn newer(file: String, found: u32, known: u32) -> Self {
+        Self::Other(OpenError::NewerFormat { file, found, known }.into())
     }
 }
 
@@ -163,7 +179,7 @@ impl<W: World> Node<W> {
         let loaded = W::blocking(move || {
             let checkpoint = Checkpoint::open(disk)?;
             let post_office = raft::load(&checkpoint)?;
-            io::Result::Ok((checkpoint, post_office))
+            Ok::<_, StartError>((checkpoint, post_office))
         });
         let (checkpoint, post_office) = loaded.await?;
         if checkpoint.meta().map_err(io::Error::from)?.is_none() && log.get(MetaKey::Purged).is_some() {

@@ -19,6 +19,7 @@ const FULL_DISK: Duration = Duration::from_secs(5);
 pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
     let round = (node.settings.heartbeat / 2).max(Duration::from_millis(5));
     let mut checkpointed_at = node.log.bytes_written();
+    let mut asked: Option<(u64, u64)> = None;
     let mut ticked = Time(0);
     let mut led_since: Option<Instant> = None;
     let mut touch = None;
@@ -29,12 +30,19 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
         led_since = leads.then(|| led_since.unwrap_or_else(W::now));
         serve_or_move(&node, &mut touch);
         let written = node.log.bytes_written();
+        if let Some((cuts, at)) = asked
+            && node.office.cuts() != cuts
+        {
+            checkpointed_at = at;
+            asked = None;
+        }
         let since = written.saturating_sub(checkpointed_at);
         // A checkpoint lets log segments go: it is what makes room on a full disk.
         let full = node.log.disk_full() && since > 0 && W::now() - made_room > FULL_DISK;
         if full || since >= node.settings.checkpoint_log_bytes || since >= memory_is_short(&node) {
             made_room = W::now();
-            checkpointed_at = written;
+            // Nothing comes of it while the one before is being written: what counts is the next cut.
+            asked.get_or_insert((node.office.cuts(), written));
             if node.raft.trigger().snapshot().await.is_err() {
                 return;
             }

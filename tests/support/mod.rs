@@ -47,6 +47,37 @@ pub fn run(command: &mut Command) -> Ran {
     }
 }
 
+/// Runs a command that is to end by itself soon, and kills it if it does not.
+#[track_caller]
+pub fn run_briefly(command: &mut Command) -> Ran {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command can be started");
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().expect("it can be waited for").is_none() {
+        if Instant::now() > deadline {
+            drop(child.kill());
+            panic!("it does not end: {:#?}", child.wait_with_output());
+        }
+        std::thread::sleep(AGAIN);
+    }
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("it can be waited for");
+    Ran {
+        code: status.code().unwrap_or_else(|| -status.signal().unwrap_or(0)),
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    }
+}
+
+/// The row of a server in a status; null if there is none.
+pub fn row<'a>(status: &'a Value, name: &str) -> &'a Value {
+    status["servers"].as_array().and_then(|rows| rows.iter().find(|row| row["name"] == name)).unwrap_or(&Value::Null)
+}
+
+/// The problems in a status, a line each.
+pub fn problems(status: &Value) -> String {
+    let problems = status["problems"].as_array().into_iter().flatten();
+    problems.filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
+}
+
 /// How a command ended and what it wrote.
 #[derive(Debug, Clone)]
 pub struct Ran {
@@ -157,8 +188,13 @@ impl Cluster {
     /// The same, with more arguments for each server's `serve`.
     #[must_use]
     pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
-        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self.set_arguments(arguments);
         self
+    }
+
+    /// More arguments for each server that is started from now on, in place of those before.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     }
 
     /// How many servers there are, running or not.

@@ -28,13 +28,19 @@ impl Raw {
     }
 
     /// A connection that was welcomed by a server that serves.
+    #[track_caller]
     pub fn welcome(address: &str) -> Self {
         let mut raw = Self::silent(address);
-        raw.write(&CLIENT_MAGIC);
-        raw.request(&Request::Hello { version: CLIENT_VERSION, cluster: None, agent: "raw".to_owned() });
-        let reply = raw.reply();
-        assert!(matches!(reply, Some((Reply::Welcome { cluster: Some(_), .. }, _))), "{reply:?}");
+        assert!(raw.greet(), "{address} does not serve");
         raw
+    }
+
+    /// Says Hello, and whether that was welcome.
+    #[track_caller]
+    pub fn greet(&mut self) -> bool {
+        self.write(&CLIENT_MAGIC);
+        self.request(&Request::Hello { version: CLIENT_VERSION, cluster: None, agent: "raw".to_owned() });
+        matches!(self.reply(), Some((Reply::Welcome { cluster: Some(_), .. }, _)))
     }
 
     /// Bytes as they are. The server may have closed the connection already.
