@@ -242,8 +242,10 @@ async fn a_gap_a_repeat_and_a_repeat_with_another_content() {
     let observer = registered(&cluster, &["alice", "bob"]).await;
     let mut raw = Raw::welcome(&cluster.address(0));
     let stream = raw.open_stream("alice");
-    let answer = |raw: &mut Raw| {
-        raw.until("an answer", |reply, _| match reply {
+    let mut asked = 0;
+    let mut answer = |raw: &mut Raw| {
+        asked += 1;
+        raw.until(&format!("answer {asked}"), |reply, _| match reply {
             Reply::Receipts { first, outcomes, .. } => Some(Ok((first.0, outcomes.clone()))),
             Reply::SendFailed { number, reason, .. } => Some(Err((number.0, reason.clone()))),
             _ => None,
@@ -368,9 +370,10 @@ async fn a_slow_reader_gets_no_more_than_its_window_and_slows_nobody_down() {
         })
     };
     // What is put into the log, and answered, has been through all of the server's books.
-    raw.open_stream("slow");
+    let mut other = Raw::welcome(&cluster.address(0));
+    other.open_stream("slow");
     wait_for("its window", || (counted(&mut raw, 1) >= 16).then_some(()));
-    raw.open_stream("slow");
+    other.open_stream("slow");
     assert_eq!(counted(&mut raw, 2), 16);
 
     // One with a wide window that does not even read: what waits for its socket is bounded.
@@ -455,20 +458,18 @@ async fn a_full_inbox_refuses_and_works_again_after_acknowledgements() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_inbox_larger_than_memory_is_read_back_right() {
-    const MESSAGES: u64 = 1600;
+    const MESSAGES: u64 = 4800;
     const BYTES: usize = 50_000;
     let sizes = ["--body-memory", "1MiB", "--log-cache", "1MiB", "--segment", "16MiB", "--checkpoint-log", "32MiB"];
     let mut cluster = alone(&sizes);
     let client = registered(&cluster, &["alice", "bob"]).await;
     fill(&client, "alice", "bob", MESSAGES, BYTES).await;
     let total = MESSAGES * BYTES as u64;
-    let status = wait_for("the bodies to leave memory", || {
-        let status = cluster.status()?;
-        (status["servers"][0]["checkpoint_index"].as_u64() > Some(0)).then_some(status)
-    });
-    eprintln!("{} bytes in use for {total} that wait", memory(cluster.pid(0)));
-    assert_eq!(status["waiting"], MESSAGES, "{status:#?}");
-    assert!(memory(cluster.pid(0)) < total, "{} bytes in use for {total} that wait", memory(cluster.pid(0)));
+    // Bodies may leave memory once a checkpoint has them.
+    let in_use = || memory(cluster.pid(0));
+    let before = in_use();
+    wait_for("the bodies to leave memory", || (in_use() < total).then_some(()));
+    eprintln!("{total} bytes wait; {before}, then {} are in use", in_use());
     let read = async |from: u64, to: u64| {
         let mut inbox = client.listen(&name("bob"), 64).await.unwrap();
         for number in from..=to {

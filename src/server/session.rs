@@ -249,7 +249,7 @@ impl<W: World> Session<W> {
                         if let Some(nonce) = command.nonce() {
                             books.route_nonce(nonce, self.id);
                         }
-                        books.push_frame(&payload);
+                        books.batches.push_frame(&payload);
                         Next::Go
                     }
                     Err(refusal) => Next::End(Some(refusal)),
@@ -266,7 +266,7 @@ impl<W: World> Session<W> {
                 },
                 other => Next::End(Some(Refusal::Malformed(format!("a frame of unknown kind {other}")))),
             };
-            if !matches!(next, Next::Go) || books.pending_bytes() > self.node.settings.pending_bytes {
+            if !matches!(next, Next::Go) || books.batches.bytes() > self.node.settings.pending_bytes {
                 break;
             }
             frame = match reader.buffered() {

@@ -54,7 +54,7 @@ impl Golden {
     }
 
     /// Every name in `all` had an example, called like it or `like-it.something`.
-    #[allow(dead_code, reason = "not everybody who includes this file has an enum to complete")]
+    #[allow(dead_code, reason = "not every test that includes this file has an enum to list")]
     pub fn complete(&mut self, all: &[&str]) {
         let has = |wanted: &str| self.checked.iter().any(|name| name.split('.').next() == Some(wanted));
         let missing: Vec<_> = all.iter().filter(|name| !has(name)).collect();
