@@ -70,7 +70,16 @@ fn one_server_loses_its_disk() {
 
 #[test]
 fn all_lose_their_power_again_and_again() {
-    in_turn("at 1.5s for 300ms power-cut\nat 3s for 10ms power-cut\nat 4s for 500ms crash WHO\nat 4.2s for 700ms power-cut");
+    in_turn(
+        "at 1.5s for 300ms power-cut\nat 3s for 10ms power-cut\nat 4s for 500ms crash WHO\nat 4.2s for 700ms power-cut",
+    );
+}
+
+#[test]
+fn a_cluster_of_one_server() {
+    for fault in ["at 2s for 300ms crash a\nat 3s for 100ms crash a", "at 2s for 1s stop a", "at 2s for 1s pause a"] {
+        passes(&format!("servers a\nclients 2\n{fault}").parse().expect("a plan"));
+    }
 }
 
 fn swarm(seeds: std::ops::Range<u64>) {

@@ -178,11 +178,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
                 office.position.lock().id = Some(id);
                 office.listener.applied(&post_office, id.index);
             }
-            W::observe(|| Event {
-                kind: "apply",
-                who: None,
-                detail: office.describe(id),
-            });
+            W::observe(|| Event { kind: "apply", who: None, detail: office.describe(id) });
             if let Some(responder) = responder {
                 responder.send(());
             }

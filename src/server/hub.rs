@@ -20,7 +20,9 @@ use crate::post_office::{Answer, BatchVerdict, Effect};
 use crate::wire::batch::{Batch, BatchHeader};
 use crate::wire::client::{REPLY_KIND, Reply, SendFailure};
 use crate::wire::command::Command;
-use crate::wire::{Epoch, Name, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, StreamId, frame};
+use crate::wire::{
+    Epoch, Name, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, StreamId, frame,
+};
 
 /// Sealed batches that may be on their way before the open one waits for company.
 const ON_THE_WAY: usize = 4;

@@ -45,7 +45,9 @@ pub(super) async fn reconcile<W: World>(node: Arc<Node<W>>) {
             }
             Some(Step::Settle) => {
                 tracing::info!("a membership change was left half-way: finishing it");
-                if let Err(error) = node.raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::new()), false).await {
+                if let Err(error) =
+                    node.raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::new()), false).await
+                {
                     tracing::warn!(%error, "cannot finish a membership change yet");
                 }
             }
@@ -60,12 +62,21 @@ pub(super) async fn reconcile<W: World>(node: Arc<Node<W>>) {
 }
 
 enum Step {
-    TakeIn { incarnation: Incarnation, member: Member },
-    Replace { voters: BTreeSet<Incarnation>, name: Name, incarnation: Incarnation },
+    TakeIn {
+        incarnation: Incarnation,
+        member: Member,
+    },
+    Replace {
+        voters: BTreeSet<Incarnation>,
+        name: Name,
+        incarnation: Incarnation,
+    },
     /// A leader died between the two halves of a membership change.
     Settle,
     /// Learners that a newer disk of their name has overtaken.
-    Drop { learners: BTreeSet<Incarnation> },
+    Drop {
+        learners: BTreeSet<Incarnation>,
+    },
 }
 
 fn next_step<W: World>(node: &Node<W>) -> Option<Step> {

@@ -108,7 +108,8 @@ fn operation(mix: Mix) -> impl Strategy<Value = Operation> {
     );
     let detach = (0usize..4, near(), prop::option::of(-1i64..5))
         .prop_map(|(client, epoch, delivered)| Operation::Detach { client, epoch, delivered });
-    let vanish = (0usize..4, near(), name()).prop_map(|(client, epoch, home)| Operation::Vanish { client, epoch, home });
+    let vanish =
+        (0usize..4, near(), name()).prop_map(|(client, epoch, home)| Operation::Vanish { client, epoch, home });
     let confirm = (0usize..5, near()).prop_map(|(stream, confirmed)| Operation::Confirm { stream, confirmed });
     let others = prop_oneof![
         4 => confirm,

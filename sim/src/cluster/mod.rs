@@ -14,7 +14,7 @@ use restante::wire::{Name, ServerAddress};
 use restante::world::{BoxFuture, World};
 
 use crate::plan::Plan;
-use crate::scenario::{ClientSeat, Claim, Scenario, ServerSeat, View};
+use crate::scenario::{Claim, ClientSeat, Scenario, ServerSeat, View};
 use crate::world::SimWorld;
 
 const PORT: u16 = 8080;

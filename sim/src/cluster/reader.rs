@@ -96,7 +96,17 @@ impl<W: World> Reader<W> {
                 Ok(reader) => {
                     seat.journal.write(&seat.process, What::Attached { session, inbox });
                     let (seat, replaced) = (branch(seat), Arc::default());
-                    return Ok(Self { seat, session, inbox: reader, window, replaced, acknowledged: 0, unacknowledged: 0, taken: 0, habits });
+                    return Ok(Self {
+                        seat,
+                        session,
+                        inbox: reader,
+                        window,
+                        replaced,
+                        acknowledged: 0,
+                        unacknowledged: 0,
+                        taken: 0,
+                        habits,
+                    });
                 }
                 Err(error) => {
                     seat.journal.write(&seat.process, What::Ended { session, inbox });

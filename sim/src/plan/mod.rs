@@ -164,7 +164,9 @@ impl Fault {
     /// The hosts that it names.
     pub fn hosts(&self) -> Vec<&str> {
         match self {
-            Self::Crash(host) | Self::Bounce(host) | Self::Stop(host) | Self::Pause(host) | Self::LostDisk(host) => vec![host],
+            Self::Crash(host) | Self::Bounce(host) | Self::Stop(host) | Self::Pause(host) | Self::LostDisk(host) => {
+                vec![host]
+            }
             Self::SlowSync(host, _) => vec![host],
             Self::PowerCut => Vec::new(),
             Self::Partition(groups) | Self::Hold(groups) => groups.iter().flatten().map(String::as_str).collect(),
@@ -238,7 +240,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())?;
         match self {
-            Self::Crash(host) | Self::Bounce(host) | Self::Stop(host) | Self::Pause(host) | Self::LostDisk(host) => write!(f, " {host}"),
+            Self::Crash(host) | Self::Bounce(host) | Self::Stop(host) | Self::Pause(host) | Self::LostDisk(host) => {
+                write!(f, " {host}")
+            }
             Self::SlowSync(host, by) => write!(f, " {host} {by}"),
             Self::PowerCut => Ok(()),
             Self::Partition(groups) | Self::Hold(groups) => {

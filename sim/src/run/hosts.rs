@@ -118,8 +118,7 @@ impl Runner<'_> {
             stops: 0,
             stopped: false,
         };
-        let (index, life, ended, signal) =
-            (host.index, host.life.clone(), host.ended.clone(), host.shutdown.clone());
+        let (index, life, ended, signal) = (host.index, host.life.clone(), host.ended.clone(), host.shutdown.clone());
         let (scenario, context) = (self.scenario, self.context);
         let (plan, journal, stages) = (self.plan.clone(), self.journal.clone(), self.stages.clone());
         self.sim.host(name.clone(), move || {
