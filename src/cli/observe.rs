@@ -21,14 +21,17 @@ pub struct Asked {
 /// Asks the server at `address` how it sees the cluster.
 pub async fn ask(address: &str, patience: Duration) -> Asked {
     let asking = async {
-        let client = reach::connect(vec![address.to_owned()], None, patience).await?;
+        let client = reach::connect(reach::settings(vec![address.to_owned()], None, patience)).await?;
         let status = client.status().await;
         client.close().await;
         status
     };
     let answer = match RealWorld::timeout(patience + patience / 4, asking).await {
         Ok(Ok(status)) => Ok(status),
-        Ok(Err(restante::client::Error::Unreachable { cause, .. })) => Err(cause),
+        Ok(Err(restante::client::Error::Unreachable { cause, .. })) => {
+            // There is but one address that it can mean.
+            Err(cause.strip_prefix(&format!("{address}: ")).unwrap_or(&cause).to_owned())
+        }
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {patience:?}")),
     };

@@ -36,23 +36,26 @@ impl Reach {
     /// # Errors
     /// No server answered in time.
     pub async fn connect(&self, home: Option<Name>) -> Result<Client, Failure> {
-        Ok(connect(self.servers.0.clone(), home, self.timeout).await?)
+        let mut settings = settings(self.servers.0.clone(), home, self.timeout);
+        // A person waits for so long and then wants to know where they stand.
+        settings.send_timeout = Some(self.timeout);
+        Ok(connect(settings).await?)
     }
 }
 
-/// Connects to one of `servers`.
-///
-/// # Errors
-/// No server answered in time.
-pub async fn connect(
-    servers: Vec<String>,
-    home: Option<Name>,
-    timeout: Duration,
-) -> Result<Client, restante::client::Error> {
+/// Settings of a client of this program. A send is tried again until it is answered.
+pub fn settings(servers: Vec<String>, home: Option<Name>, timeout: Duration) -> ClientSettings {
     let mut settings = ClientSettings::new(servers);
     settings.home = home;
     settings.timeout = timeout;
-    settings.send_timeout = Some(timeout);
     settings.agent = concat!("restante-cli/", env!("CARGO_PKG_VERSION")).to_owned();
+    settings
+}
+
+/// Connects with these settings.
+///
+/// # Errors
+/// No server answered in time.
+pub async fn connect(settings: ClientSettings) -> Result<Client, restante::client::Error> {
     Client::start(settings, Host { network: Arc::new(RealNetwork), disk: None }).await
 }

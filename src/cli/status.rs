@@ -86,9 +86,10 @@ impl Status {
 
 fn view(asked: &[Asked]) -> View {
     let answers: Vec<&Answer> = asked.iter().filter_map(|asked| asked.answer.as_ref().ok()).collect();
-    // A server that was cut off may not know that it no longer leads; one with a newer term does.
-    let newest = answers.iter().copied().max_by_key(|a| (a.term, a.role == "leader", a.applied_index));
-    let leader = newest.and_then(|a| if a.role == "leader" { Some(a.server.clone()) } else { a.leader.clone() });
+    // A server that was cut off may not know that another one leads; one with a newer term does. One that leads but
+    // hears from nobody names no leader.
+    let newest = answers.iter().copied().max_by_key(|a| (a.term, a.leader.is_some(), a.applied_index));
+    let leader = newest.and_then(|a| a.leader.clone());
     let leading = answers.iter().copied().find(|a| a.role == "leader" && Some(&a.server) == leader.as_ref());
 
     let mut servers: Vec<Server> = Vec::new();
@@ -181,7 +182,11 @@ fn text(view: &View) -> String {
             [
                 server.name.clone().unwrap_or_else(|| "?".to_owned()),
                 server.address.clone(),
-                server.role.clone().unwrap_or_else(|| "no answer".to_owned()),
+                match server.role.as_deref() {
+                    Some("leader") if server.leader.is_none() => "leader, cut off".to_owned(),
+                    Some(role) => role.to_owned(),
+                    None => "no answer".to_owned(),
+                },
                 number(server.term),
                 number(server.committed_index),
                 number(server.applied_index),
@@ -238,6 +243,13 @@ mod tests {
         assert_eq!(view.leader.as_deref(), Some("b"));
         assert_eq!(view.term, 3);
         assert!(text(&view).starts_with("b leads, in term 3; 6 clients, 2 messages wait"), "{}", text(&view));
+    }
+
+    #[test]
+    fn a_leader_that_hears_from_nobody_leads_nobody() {
+        let view = view(&[answered("a", "leader", None, &["a"]), silent("b"), silent("c")]);
+        assert_eq!(view.leader, None);
+        assert!(text(&view).contains("leader, cut off"), "{}", text(&view));
     }
 
     #[test]

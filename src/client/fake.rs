@@ -241,7 +241,7 @@ impl Session {
                     }
                     _ => {
                         let (server, servers) = (self.address.name.clone(), self.servers.clone());
-                        self.reply(&Reply::Welcome { cluster: actual, server, servers });
+                        self.reply(&Reply::Welcome { cluster: Some(actual), server, servers });
                     }
                 }
             }
@@ -377,7 +377,9 @@ impl Session {
                 let up_to = Position(inbox.floor);
                 self.reply(&Reply::Acknowledged { registration, epoch, up_to });
             }
-            Command::Enroll { .. } | Command::SetQuotas(_) | Command::Tick => panic!("no client sends {command:?}"),
+            Command::Enroll { .. } | Command::SetQuotas(_) | Command::Tick | Command::Vanished { .. } => {
+                panic!("no client sends {command:?}")
+            }
         }
     }
 

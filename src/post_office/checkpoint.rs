@@ -44,6 +44,15 @@ pub enum Change {
 }
 
 impl Change {
+    /// Bytes that it takes on a disk, about.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Put { key, head, content } => (key.len() + head.len() + content.len() + 16) as u64,
+            Self::Remove { key } => key.len() as u64,
+            Self::RemoveRange { .. } => 0,
+        }
+    }
+
     /// The first key it concerns, by which changes are sorted.
     pub fn key(&self) -> &[u8] {
         match self {

@@ -241,8 +241,16 @@ impl<W: World> NetStreamAppend<TypeConfig<W>> for PeerNetwork<W> {
         S: Stream<Item = AppendEntriesRequest<TypeConfig<W>>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
-            let append =
-                Append { network: self, link: None, input: input.fuse(), owed: VecDeque::new(), out: BytesMut::new() };
+            // openraft's back-off is in its requests: the first one comes after it. Connecting before it is there would
+            // call a server that is down again at once, and again.
+            let mut input = input.fuse();
+            let Some(first) = input.next().await else {
+                let none: futures::stream::BoxStream<'s, Reply<W>> = Box::pin(futures::stream::empty());
+                return Ok(none);
+            };
+            let link = self.take_link(Purpose::Raft).await.map_err(|e| unreachable_peer(&e))?;
+            let mut append = Append { network: self, link, input, owed: VecDeque::new(), out: BytesMut::new() };
+            append.send(&first).await?;
             let replies = futures::stream::unfold(Some(append), |append| async move {
                 let mut append = append?;
                 match append.next().await {
@@ -251,7 +259,7 @@ impl<W: World> NetStreamAppend<TypeConfig<W>> for PeerNetwork<W> {
                     Some(last) => Some((last, None)),
                     None => {
                         let Append { network, link, .. } = append;
-                        network.link = link;
+                        network.link = Some(link);
                         None
                     }
                 }
@@ -265,8 +273,7 @@ impl<W: World> NetStreamAppend<TypeConfig<W>> for PeerNetwork<W> {
 /// One pipelined run of appends.
 struct Append<'s, W: World, S> {
     network: &'s mut PeerNetwork<W>,
-    /// Opened for the first request.
-    link: Option<Link>,
+    link: Link,
     input: futures::stream::Fuse<S>,
     /// When each request that has no answer yet was sent.
     owed: VecDeque<Instant>,
@@ -294,12 +301,10 @@ where
             };
             tokio::select! {
                 biased;
-                reply = next_frame(&mut self.link) => return Some(self.reply(reply)),
-                request = self.input.next(), if !done => match request {
-                    Some(request) => if let Err(error) = self.send(&request).await {
-                        return Some(Err(error));
-                    },
-                    None => {}
+                reply = self.link.reader.next() => return Some(self.reply(reply)),
+                // `None` ends the input: the next turn sees that it is done.
+                Some(request) = self.input.next(), if !done => if let Err(error) = self.send(&request).await {
+                    return Some(Err(error));
                 },
                 () = W::sleep_until(oldest + PROGRESS) => {
                     let problem = io::Error::new(io::ErrorKind::TimedOut, "an append was not answered");
@@ -310,14 +315,8 @@ where
     }
 
     async fn send(&mut self, request: &AppendEntriesRequest<TypeConfig<W>>) -> Result<(), RPCError<TypeConfig<W>>> {
-        // Only now that there is a request: openraft's pause after a failure is in the stream of requests, so whoever
-        // fails to connect before having taken one is called again at once, and again.
-        let link = match &mut self.link {
-            Some(link) => link,
-            none => none.insert(self.network.take_link(Purpose::Raft).await.map_err(|e| unreachable_peer(&e))?),
-        };
         messages::put_append(&mut self.out, request);
-        match W::timeout(PROGRESS, link.writer.send(&mut self.out)).await {
+        match W::timeout(PROGRESS, self.link.writer.send(&mut self.out)).await {
             Ok(Ok(())) => {
                 self.owed.push_back(W::now());
                 Ok(())
@@ -344,14 +343,6 @@ where
             AppendReply::Conflict(id) => Err(StreamAppendError::Conflict(id)),
             AppendReply::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote)),
         })
-    }
-}
-
-/// Waits for ever where there is no connection.
-async fn next_frame(link: &mut Option<Link>) -> io::Result<Option<wire::frame::Frame>> {
-    match link {
-        Some(link) => link.reader.next().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -50,7 +50,7 @@ pub async fn serve_raft<W: World>(
     raft: Raft<W>,
     link: Link,
     heard: Arc<Heard>,
-    has_room: impl Fn() -> bool + Send + 'static,
+    has_room: impl Fn(usize) -> bool + Send + 'static,
 ) -> io::Result<()> {
     let Link { mut reader, mut writer } = link;
     let (requests, waiting) = tokio::sync::mpsc::channel::<AppendEntriesRequest<TypeConfig<W>>>(PIPELINE);
@@ -90,7 +90,7 @@ pub async fn serve_raft<W: World>(
                 match frame.kind {
                     peer::APPEND => {
                         let request = messages::take_append::<W>(&frame.payload).map_err(invalid)?;
-                        if !request.entries.is_empty() && !has_room() {
+                        if !request.entries.is_empty() && !has_room(frame.payload.len()) {
                             let text = "its disk is full".to_owned();
                             frame::put(&mut out, peer::UNAVAILABLE, &text, &[]);
                             return writer.send(&mut out).await;

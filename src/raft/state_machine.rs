@@ -18,7 +18,7 @@ use super::types::{EntryBody, LogId, Snapshot, SnapshotMeta, StoredMembership, T
 use crate::post_office::{Change, Effect, PostOffice};
 use crate::storage::{Checkpoint, SnapshotReader, SnapshotWriter};
 use crate::wire::frame;
-use crate::world::{Event, World};
+use crate::world::{Disk, Event, World};
 
 /// Who is told what applying did. Called with the office's lock held: it may lock its own state, and must not wait.
 pub trait Listener: Send + Sync + 'static {
@@ -37,6 +37,7 @@ pub struct Office<W: World> {
     position: Mutex<Applied>,
     /// What is durable of it.
     pub checkpoint: Checkpoint,
+    disk: Arc<dyn Disk>,
     /// One flush or installation at a time.
     writing: tokio::sync::Mutex<()>,
     /// One snapshot is received at a time.
@@ -95,6 +96,7 @@ impl<W: World> Office<W> {
     pub fn open(
         checkpoint: Checkpoint,
         post_office: PostOffice,
+        disk: Arc<dyn Disk>,
         listener: Arc<dyn Listener>,
         body_memory_bytes: u64,
     ) -> io::Result<Self> {
@@ -107,6 +109,7 @@ impl<W: World> Office<W> {
             post_office: Mutex::new(post_office),
             position: Mutex::new(position),
             checkpoint,
+            disk,
             writing: tokio::sync::Mutex::new(()),
             receiving: tokio::sync::Mutex::new(()),
             listener,
@@ -184,6 +187,20 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
             }
         }
         Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder<W>> {
+        let builder = self.get_snapshot_builder().await;
+        let disk = self.0.disk.clone();
+        let bytes: u64 = builder.changes.iter().map(Change::bytes).sum();
+        let free = W::blocking(move || disk.free_bytes()).await;
+        // A checkpoint that finds no room would end Raft. It is put off instead: the log keeps what it would have had.
+        if !force && free.is_ok_and(|free| free < bytes.saturating_mul(2) + (2 << 20)) {
+            tracing::warn!(bytes, "no room for a checkpoint: put off");
+            self.0.post_office.lock().changes_lost();
+            return None;
+        }
+        Some(builder)
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder<W> {
@@ -268,7 +285,13 @@ impl<W: World> RaftSnapshotBuilder<TypeConfig<W>> for Builder<W> {
                 }
                 Err(error) => {
                     post_office.changes_lost();
-                    return Err(error.into());
+                    drop(post_office);
+                    let error = io::Error::from(error);
+                    return match Office::snapshot_of(checkpoint)? {
+                        // The one before is as good as it was.
+                        Some(before) if error.kind() == io::ErrorKind::StorageFull => Ok(before),
+                        _ => Err(error),
+                    };
                 }
             }
         }

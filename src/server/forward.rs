@@ -104,6 +104,8 @@ enum Step {
 
 async fn local<W: World>(node: &Arc<Node<W>>) -> Step {
     match node.hub.next_batch() {
+        // It stays in the books until there is room again, or another server leads.
+        Some(batch) if !node.log.takes(batch.frames.len() as u64) => Step::Pause,
         Some(batch) => {
             node.proposer.propose(batch).await;
             Step::Again

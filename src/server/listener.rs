@@ -110,7 +110,7 @@ async fn serve_peer<W: World>(server: &Arc<Server<W>>, mut link: Link) -> io::Re
     match hello.purpose {
         Purpose::Raft => {
             let log = node.log.clone();
-            serve_raft::<W>(node.raft.clone(), link, node.heard.clone(), move || !log.disk_full()).await
+            serve_raft::<W>(node.raft.clone(), link, node.heard.clone(), move |bytes| log.takes(bytes as u64)).await
         }
         Purpose::Snapshot => {
             serve_snapshot::<W>(node.raft.clone(), node.office.clone(), link, node.heard.clone()).await
@@ -135,7 +135,9 @@ async fn serve_forward<W: World>(node: &Arc<super::node::Node<W>>, mut link: Lin
                 }
                 let mut bytes: Bytes = frame.payload;
                 let batch = batch::take_batch(&mut bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-                if node.raft.is_leader() {
+                if !node.log.takes(batch.frames.len() as u64) {
+                    Some("its disk is full")
+                } else if node.raft.is_leader() {
                     node.proposer.propose(batch).await;
                     None
                 } else {

@@ -46,6 +46,8 @@ pub(super) struct Node<W: World> {
     pub disk: Arc<dyn Disk>,
     /// Damaged data was set aside on this disk once.
     pub set_aside: bool,
+    /// The last digest and the index it was of.
+    digest: Mutex<(u64, u64)>,
     failure: Mutex<Option<Ended>>,
     failed: tokio::sync::Notify,
     fetches: tokio::sync::mpsc::UnboundedSender<delivery::Fetch>,
@@ -117,7 +119,7 @@ impl<W: World> Listener for Ear<W> {
     fn installed(&self, office: &PostOffice) {
         self.clock.applied::<W>(office.time());
         let mut books = self.hub.lock();
-        let applied = office.last_sequence(books.origin);
+        let applied = office.last_sequence(books.batches.origin);
         books.installed(applied);
         drop(books);
         self.hub.forward.notify_one();
@@ -178,7 +180,7 @@ impl<W: World> Node<W> {
             world: std::marker::PhantomData::<W>,
         };
         let body_memory = settings.body_memory_bytes;
-        let office = Office::open(checkpoint, post_office, Arc::new(ear), body_memory)?;
+        let office = Office::open(checkpoint, post_office, server.disk.clone(), Arc::new(ear), body_memory)?;
         let office = Arc::new(office);
         let me = Me { cluster: identity.cluster, name: identity.name.clone(), incarnation: identity.incarnation };
         let reachability = Arc::new(Reachability::default());
@@ -205,6 +207,7 @@ impl<W: World> Node<W> {
             proposer: Proposer::new(),
             disk: server.disk.clone(),
             set_aside,
+            digest: Mutex::new((0, 0)),
             failure: Mutex::new(None),
             failed: tokio::sync::Notify::new(),
             fetches,
@@ -333,6 +336,15 @@ impl<W: World> Node<W> {
         let ended = if damage { Ended::Damaged(reason) } else { Ended::Failed(ServerError::Stopped(reason)) };
         self.failure.lock().get_or_insert(ended);
         self.failed.notify_one();
+    }
+
+    /// The digest of the state at `index`. It reads the whole state, so it is kept as long as nothing is applied.
+    pub fn digest(&self, office: &PostOffice, index: u64) -> u64 {
+        let mut known = self.digest.lock();
+        if known.0 != index || index == 0 {
+            *known = (index, office.digest());
+        }
+        known.1
     }
 
     /// Reads contents from disk for readers, in the background.

@@ -85,7 +85,8 @@ pub(super) fn of_node<W: World>(node: &Node<W>) -> Status {
     let (digest, time, totals, applied_index) = {
         let office = node.office.post_office.lock();
         let (applied, _) = node.office.applied();
-        (office.digest(), office.time(), office.totals(), applied.map_or(0, |id| id.index))
+        let index = applied.map_or(0, |id| id.index);
+        (node.digest(&office, index), node.clock.now::<W>(), office.totals(), index)
     };
     let checkpoint = node.office.checkpoint.meta().ok().flatten().and_then(|bytes| CheckpointMeta::decode(&bytes).ok());
     Status {

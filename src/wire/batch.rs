@@ -35,6 +35,9 @@ pub struct BatchHeader {
     pub commands: u32,
 }
 
+/// The shortest [`BatchHeader`]: a byte for each of its numbers.
+const BATCH_HEADER_BYTES_MIN: usize = 5;
+
 /// A batch: its header and its command frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
@@ -79,7 +82,8 @@ pub fn encode_entry(time: Time, batches: &[Batch]) -> Bytes {
 pub fn decode_entry(entry: &Bytes) -> Result<(EntryHeader, Vec<Batch>), BadEntry> {
     let (header, rest) = frame::take::<EntryHeader>(entry)?;
     let mut rest = entry.slice(entry.len() - rest.len()..);
-    let mut batches = Vec::with_capacity((header.batches as usize).min(1024));
+    // How many there are is what the header says; how many there can be, the bytes do.
+    let mut batches = Vec::with_capacity((header.batches as usize).min(rest.len() / BATCH_HEADER_BYTES_MIN));
     for _ in 0..header.batches {
         batches.push(take_batch(&mut rest)?);
     }

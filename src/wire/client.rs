@@ -272,7 +272,7 @@ pub struct Status {
     pub applied_index: u64,
     /// Digest of the applied state; equal on servers with the same applied index.
     pub digest: u64,
-    /// The cluster's time at the applied index.
+    /// The cluster's time now.
     pub time: Time,
     /// Registered clients.
     pub clients: u64,

@@ -6,6 +6,9 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![expect(clippy::disallowed_methods, reason = "tests watch real processes from outside, on real time")]
 
+pub mod raw;
+pub mod traffic;
+
 use std::fs::File;
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;

@@ -79,6 +79,9 @@ pub struct Counts {
     pub out_of_order: u64,
     /// Arrivals that nobody sent so: another content, recipient or position than the sender knows of.
     pub altered: u64,
+    /// How many of the lost ones each client waits for, if there are any.
+    #[serde(skip)]
+    pub lost_by: BTreeMap<Who, u64>,
     /// The longest time that a client waited, while traffic ran.
     pub longest_pause: Option<Pause>,
 }
@@ -169,14 +172,17 @@ pub fn count(journals: &[Journal], traffic: Range<Duration>) -> Counts {
             last_position = last_position.max(delivery.position);
         }
     }
-    let lost =
-        |(send, (_, position)): (&(Who, u64), &(Who, Option<u64>))| position.is_some() && !arrived.contains(send);
-    counts.lost = sends.iter().filter(|(send, to)| lost((send, to))).count() as u64;
-    counts.longest_pause = longest_pause(journals, &traffic);
+    for (send, (to, position)) in &sends {
+        if position.is_some() && !arrived.contains(send) {
+            counts.lost += 1;
+            *counts.lost_by.entry(*to).or_default() += 1;
+        }
+    }
+    counts.longest_pause = longest_pause(journals, &counts.lost_by, &traffic);
     counts
 }
 
-fn longest_pause(journals: &[Journal], traffic: &Range<Duration>) -> Option<Pause> {
+fn longest_pause(journals: &[Journal], lost_by: &BTreeMap<Who, u64>, traffic: &Range<Duration>) -> Option<Pause> {
     let mut longest: Option<Pause> = None;
     for (who, journal) in journals.iter().enumerate() {
         let mut look = |waited_for, start: Option<Duration>, times: Vec<Duration>, end: Option<Duration>| {
@@ -190,11 +196,13 @@ fn longest_pause(journals: &[Journal], traffic: &Range<Duration>) -> Option<Paus
             }
         };
         let first_send = journal.sent.iter().map(|sent| sent.at).find(|at| traffic.contains(at));
-        // Whoever still waits for a receipt waits until the end.
-        let waiting = (journal.receipts.len() < journal.sent.len()).then_some(traffic.end);
-        look(Awaited::Receipt, first_send, journal.receipts.iter().map(|receipt| receipt.at).collect(), waiting);
+        // Whoever still waits waits until the end.
+        let end = |waits: bool| waits.then_some(traffic.end);
+        let receipts = journal.receipts.iter().map(|receipt| receipt.at).collect();
+        look(Awaited::Receipt, first_send, receipts, end(journal.receipts.len() < journal.sent.len()));
         let first_delivery = journal.deliveries.iter().map(|delivery| delivery.at).find(|at| traffic.contains(at));
-        look(Awaited::Delivery, first_delivery, journal.deliveries.iter().map(|d| d.at).collect(), None);
+        let deliveries = journal.deliveries.iter().map(|delivery| delivery.at).collect();
+        look(Awaited::Delivery, first_delivery, deliveries, end(lost_by.contains_key(&who)));
     }
     longest
 }
@@ -237,7 +245,9 @@ mod tests {
 
     #[test]
     fn a_loss_is_counted() {
-        let counts = counted(|j| drop(j[1].deliveries.remove(2)));
+        let counts = counted(|j| {
+            j[1].deliveries.remove(2);
+        });
         assert_eq!(
             (counts.lost, counts.delivered, counts.doubled, counts.out_of_order, counts.altered),
             (1, 4, 0, 0, 0)
@@ -247,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_last_message_can_be_lost_too() {
-        assert_eq!(counted(|j| drop(j[1].deliveries.pop())).lost, 1);
+        assert_eq!(counted(|j| j[1].deliveries.truncate(4)).lost, 1);
     }
 
     #[test]
@@ -258,7 +268,7 @@ mod tests {
         });
         assert_eq!((counts.lost, counts.accepted, counts.delivered), (0, 4, 4));
         assert!(!counts.are_right());
-        let arrived_unreceipted = counted(|j| drop(j[0].receipts.pop()));
+        let arrived_unreceipted = counted(|j| j[0].receipts.truncate(4));
         assert_eq!((arrived_unreceipted.accepted, arrived_unreceipted.delivered), (4, 5));
         assert!(!arrived_unreceipted.are_right());
     }
@@ -344,6 +354,16 @@ mod tests {
         journals[0].receipts.truncate(2);
         let pause = count(&journals, ms(0)..ms(1000)).longest_pause.unwrap();
         assert_eq!((pause.waited_for, pause.length), (Awaited::Receipt, ms(978)));
+    }
+
+    #[test]
+    fn a_recipient_of_what_was_lost_waits_until_the_end_and_is_named() {
+        let mut journals = good();
+        journals[1].deliveries.truncate(2);
+        let counts = count(&journals, ms(0)..ms(1000));
+        let pause = counts.longest_pause.unwrap();
+        assert_eq!((pause.who, pause.waited_for, pause.length), (1, Awaited::Delivery, ms(977)));
+        assert_eq!(counts.lost_by, BTreeMap::from([(1, 3)]));
     }
 
     #[test]

@@ -85,7 +85,8 @@ impl Player {
     ) -> Result<Self, Failure> {
         let name = name(who);
         let joining = async {
-            let client = reach::connect(servers, Some(home.name.clone()), Duration::from_secs(10)).await?;
+            let settings = reach::settings(servers, Some(home.name.clone()), Duration::from_secs(10));
+            let client = reach::connect(settings).await?;
             client.register(&name).await?;
             let stream = client.open_stream(&name).await?;
             let inbox = client.listen(&name, limits::READER_WINDOW_DEFAULT).await?;

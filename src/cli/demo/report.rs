@@ -47,7 +47,13 @@ struct State {
 
 impl Report {
     /// Of these.
-    pub fn new(counts: Counts, outage: Outage, servers: &[Server], states: &[Status], errors: Vec<String>) -> Self {
+    pub fn new(counts: Counts, outage: Outage, servers: &[Server], states: &[Status], mut errors: Vec<String>) -> Self {
+        // Lost by the cluster or only late: that is the first thing to know.
+        let waiting = states.iter().map(|status| status.waiting).max().unwrap_or(0);
+        errors.extend(counts.lost_by.iter().map(|(who, lost)| {
+            let (who, lost, waiting) = (who + 1, grouped(*lost), grouped(waiting));
+            format!("client {who} did not get {lost} accepted messages; the servers say that {waiting} wait in all")
+        }));
         let state = |(server, status): (&Server, &Status)| State {
             name: server.name.to_string(),
             port: server.port,

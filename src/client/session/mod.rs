@@ -335,6 +335,10 @@ impl Session {
 
     /// Answered when the client is first attached to a server.
     pub(crate) fn start(&mut self, now: Duration, token: Token) {
+        // The driver runs already, and may have been faster.
+        if self.link.is_up() && self.unusable().is_none() {
+            return self.answer(Some(token), Ok(Answer::Started));
+        }
         self.ask(now, Ask::Start, token);
     }
 

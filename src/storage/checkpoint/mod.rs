@@ -263,7 +263,7 @@ impl Inner {
     /// Looks for space first: finding none in the middle of a transaction costs a verification of the whole file.
     fn check_room(&self, changes: &[Change]) -> Result<(), StorageError> {
         const SLACK: u64 = 1 << 20;
-        let bytes: u64 = changes.iter().map(weight).sum();
+        let bytes: u64 = changes.iter().map(Change::bytes).sum();
         let free = self.disk.free_bytes()?;
         if free < bytes.saturating_mul(2).saturating_add(SLACK) {
             let text = format!("{} has {free} bytes left; {bytes} are to be written", self.disk.describe());
@@ -300,13 +300,5 @@ impl Inner {
         moved.and_then(|()| self.disk.sync_directory(DIRECTORY))?;
         *open = Some(Arc::new(RedbFile::open(&*self.disk, PATH, self.cache_bytes)?));
         Ok(())
-    }
-}
-
-fn weight(change: &Change) -> u64 {
-    match change {
-        Change::Put { key, head, content } => (key.len() + head.len() + content.len() + 16) as u64,
-        Change::Remove { key } => key.len() as u64,
-        Change::RemoveRange { .. } => 0,
     }
 }

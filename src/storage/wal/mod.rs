@@ -267,6 +267,16 @@ impl<W: World> Log<W> {
         state.segments.values().chain(&state.spare).map(|segment| segment.bytes).sum()
     }
 
+    /// Whether so many bytes of entries would find room besides what is queued. Always, while there is space for
+    /// another segment; else as long as the current one has room, of which some is kept for votes and purges.
+    pub fn takes(&self, bytes: u64) -> bool {
+        const KEPT: u64 = 256 << 10;
+        let state = self.handle.shared.state.lock();
+        let queued: u64 = state.queue.iter().map(|item| item.bytes() as u64).sum();
+        // A CRC a sector, and whole sectors: less than twice the bytes.
+        !state.full || state.room >= (bytes + queued) * 2 + KEPT
+    }
+
     /// Bytes of batches that were made durable since the log was opened: what a checkpoint is due by.
     pub fn bytes_written(&self) -> u64 {
         self.handle.shared.state.lock().written

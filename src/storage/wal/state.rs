@@ -86,6 +86,8 @@ pub struct State {
     pub full: bool,
     pub closed: bool,
     pub poisoned: Option<Failure>,
+    /// Bytes that are left in the current segment.
+    pub room: u64,
     /// Bytes of the batches written since the start.
     pub written: u64,
 }

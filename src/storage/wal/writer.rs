@@ -62,6 +62,7 @@ pub async fn open<W: World>(disk: Arc<dyn Disk>, mut settings: LogSettings) -> R
         closed: false,
         poisoned: None,
         written: 0,
+        room: 0,
     };
     let shared =
         Arc::new(Shared { disk, settings, state: Mutex::new(state), work: Notify::new(), space: Notify::new() });
@@ -290,6 +291,7 @@ impl Writer {
         let superfluous = {
             let mut state = self.shared.state.lock();
             state.written += bytes;
+            state.room = self.current.as_ref().map_or(0, |(segment, at)| segment.bytes - at);
             state.meta.extend(lazy);
             for (index, ticket, place) in placed {
                 state.index.placed(index, ticket, place);

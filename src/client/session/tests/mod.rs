@@ -110,7 +110,7 @@ impl Bench {
         self.session.connected(self.now);
         let server = name(wanted.split(':').next().unwrap());
         let servers = vec![address("a"), address("b"), address("c")];
-        self.reply(&Reply::Welcome { cluster: ClusterId(7), server, servers });
+        self.reply(&Reply::Welcome { cluster: Some(ClusterId(7)), server, servers });
         Some(wanted)
     }
 
@@ -266,7 +266,9 @@ fn read(frame: &Frame) -> Sent {
                 Command::Deregister { nonce, .. } => Sent::Other { nonce, what: "Deregister" },
                 Command::OpenStream { nonce, .. } => Sent::Other { nonce, what: "OpenStream" },
                 Command::CloseStream { nonce, .. } => Sent::Other { nonce, what: "CloseStream" },
-                Command::Enroll { .. } | Command::SetQuotas(_) | Command::Tick => panic!("no client sends {command:?}"),
+                Command::Enroll { .. } | Command::SetQuotas(_) | Command::Tick | Command::Vanished { .. } => {
+                    panic!("no client sends {command:?}")
+                }
             }
         }
         REQUEST_KIND => match frame::take::<Request>(&frame.payload).unwrap().0 {

@@ -22,7 +22,7 @@ fn the_cluster_of_the_first_welcome_is_expected_later() {
     bench.session.connected(bench.now);
     assert_eq!(bench.sent(), [Sent::Hello(None)]);
     let welcome =
-        |cluster| Reply::Welcome { cluster: ClusterId(cluster), server: name("a"), servers: vec![address("a")] };
+        |cluster| Reply::Welcome { cluster: Some(ClusterId(cluster)), server: name("a"), servers: vec![address("a")] };
     bench.reply(&welcome(7));
     bench.session.disconnected(bench.now, "gone");
     bench.wanted();
@@ -421,4 +421,13 @@ fn flushing_ranges_waits_for_an_answer_that_comes_after_them() {
     assert!(!answered(&mut bench), "that says nothing of the range");
     bench.reply(&Reply::StreamClosed { nonce });
     assert!(answered(&mut bench));
+}
+
+#[test]
+fn starting_is_done_when_a_server_was_faster() {
+    let mut bench = Bench::up(settings());
+    let token = bench.token();
+    bench.session.start(bench.now, token);
+    let outputs = bench.take_outputs();
+    assert!(outputs.iter().any(|o| matches!(o, Output::Answered { result: Ok(Answer::Started), .. })), "{outputs:?}");
 }

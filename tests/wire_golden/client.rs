@@ -1,0 +1,230 @@
+//! Frames between a client and a server, commands aside.
+
+use restante::wire::client::{
+    ClientRow, Delivery, REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure, ServerRow, Status,
+};
+use restante::wire::{ClusterId, Epoch, Number, Position, Refusal, SendOutcome, SendRefusal, Time};
+
+use crate::{Golden, ID, NONCE, name, server, variants};
+
+mod requests {
+    use super::*;
+    variants!(Request: Hello, Ping, Who, Status, Goodbye);
+
+    #[test]
+    fn requests() {
+        let mut golden = Golden::open("requests.hex");
+        for (note, value) in [
+            (".first", Request::Hello { version: 1, cluster: None, agent: "restante 0.1.0".to_owned() }),
+            (".again", Request::Hello { version: 1, cluster: Some(ClusterId(NONCE)), agent: String::new() }),
+            ("", Request::Ping(u64::MAX)),
+            (".first", Request::Who { nonce: NONCE, after: None, limit: 1000 }),
+            (".more", Request::Who { nonce: NONCE, after: Some(name("alice")), limit: 1 }),
+            ("", Request::Status { nonce: NONCE }),
+            ("", Request::Goodbye),
+        ] {
+            golden.frame(&format!("{}{note}", variant(&value)), REQUEST_KIND, &value, b"");
+        }
+        golden.complete(VARIANTS);
+        golden.finish();
+    }
+}
+
+mod replies {
+    use super::*;
+    variants!(Reply:
+        Welcome, Pong, Registered, Deregistered, StreamOpened, StreamClosed, Receipts, SendFailed, Attached, Detached,
+        Deliver, Acknowledged, Fenced, Refused, Move, Who, Status,
+    );
+
+    fn delivery(position: u64, redelivered: bool, content_bytes: u32) -> Delivery {
+        Delivery {
+            position: Position(position),
+            message: ID,
+            from: name("alice"),
+            stream: ID,
+            number: Number(position + 100),
+            time: Time(1_700_000_000_000),
+            redelivered,
+            content_bytes,
+        }
+    }
+
+    fn status() -> Status {
+        let row = |letter, port, incarnation, lag| ServerRow {
+            server: server(letter, port),
+            incarnation,
+            voter: incarnation.is_some(),
+            reachable: lag == Some(0),
+            lag,
+            problem: lag.is_none().then(|| "connection refused".to_owned()),
+        };
+        Status {
+            server: name("a"),
+            cluster: Some(ClusterId(NONCE)),
+            incarnation: Some(1),
+            role: "leader".to_owned(),
+            leader: Some(name("a")),
+            term: 2,
+            last_index: 3000,
+            committed_index: 2999,
+            applied_index: 2998,
+            digest: 0x0123_4567_89ab_cdef,
+            time: Time(1_700_000_000_000),
+            clients: 6,
+            waiting: 7,
+            checkpoint_index: 8,
+            log_bytes: 9,
+            servers: vec![
+                row("a", 8080, Some(1), Some(0)),
+                row("b", 8081, Some(2), Some(5)),
+                row("c", 8082, None, None),
+            ],
+            problems: vec!["c cannot be reached".to_owned()],
+        }
+    }
+
+    fn client() -> ClientRow {
+        ClientRow {
+            name: name("bob"),
+            registration: ID,
+            home: name("b"),
+            online: true,
+            last_seen: Time(1_700_000_000_000),
+            waiting: 3,
+            waiting_bytes: 300,
+            streams: 2,
+        }
+    }
+
+    fn examples() -> Vec<(&'static str, Reply, &'static [u8])> {
+        let (nonce, registration, stream, epoch) = (NONCE, ID, ID, Epoch(2));
+        let bare =
+            Status { cluster: None, incarnation: None, leader: None, servers: vec![], problems: vec![], ..status() };
+        let outcomes = vec![
+            SendOutcome::Accepted(Position(1)),
+            SendOutcome::Refused(SendRefusal::NoSuchClient),
+            SendOutcome::Accepted(Position(128)),
+            SendOutcome::Refused(SendRefusal::InboxFull),
+        ];
+        let servers = vec![server("a", 8080), server("b", 8081)];
+        let deliveries = vec![delivery(1, false, 2), delivery(200, true, 3)];
+        vec![
+            ("", Reply::Welcome { cluster: Some(ClusterId(NONCE)), server: name("a"), servers }, b""),
+            (".unfounded", Reply::Welcome { cluster: None, server: name("a"), servers: vec![] }, b""),
+            ("", Reply::Pong(300), b""),
+            ("", Reply::Registered { nonce, registration }, b""),
+            ("", Reply::Deregistered { nonce }, b""),
+            ("", Reply::StreamOpened { nonce, stream, registration }, b""),
+            ("", Reply::StreamClosed { nonce }, b""),
+            ("", Reply::Receipts { stream, first: Number(40), outcomes }, b""),
+            ("", Reply::SendFailed { stream, number: Number(3), reason: SendFailure::StreamClosed }, b""),
+            ("", Reply::Attached { nonce, registration, epoch, acknowledged: Position(77) }, b""),
+            ("", Reply::Detached { nonce }, b""),
+            ("", Reply::Deliver { registration, epoch, deliveries }, b"\x00x\x00yz"),
+            ("", Reply::Acknowledged { registration, epoch, up_to: Position(200) }, b""),
+            (".by-newer", Reply::Fenced { registration, epoch, by: Some(Epoch(3)) }, b""),
+            (".by-end", Reply::Fenced { registration, epoch, by: None }, b""),
+            (".request", Reply::Refused { nonce: Some(nonce), refusal: Refusal::NotRegistered }, b""),
+            (".connection", Reply::Refused { nonce: None, refusal: Refusal::Stopping }, b""),
+            ("", Reply::Move { reason: Refusal::NoLeader }, b""),
+            ("", Reply::Who { nonce, clients: vec![client()], more: true }, b""),
+            ("", Reply::Status { nonce, status: Box::new(status()) }, b""),
+            (".bare", Reply::Status { nonce, status: Box::new(bare) }, b""),
+        ]
+    }
+
+    #[test]
+    fn replies() {
+        let mut golden = Golden::open("replies.hex");
+        for (note, value, body) in examples() {
+            golden.frame(&format!("{}{note}", variant(&value)), REPLY_KIND, &value, body);
+        }
+        golden.complete(VARIANTS);
+        golden.finish();
+    }
+}
+
+mod send_failures {
+    use super::*;
+    variants!(SendFailure: Gap, StreamClosed, OtherContent, AlreadyAnswered, WindowFull, Unavailable);
+
+    #[test]
+    fn send_failures() {
+        let mut golden = Golden::open("send-failures.hex");
+        for value in [
+            SendFailure::Gap { expected: Number(300) },
+            SendFailure::StreamClosed,
+            SendFailure::OtherContent,
+            SendFailure::AlreadyAnswered,
+            SendFailure::WindowFull { window: 4096 },
+            SendFailure::Unavailable(Refusal::DiskFull),
+        ] {
+            golden.value(variant(&value), &value);
+        }
+        golden.complete(VARIANTS);
+        golden.finish();
+    }
+}
+
+mod outcomes {
+    use super::*;
+    variants!(SendOutcome: Accepted, Refused);
+    mod refusals {
+        use super::*;
+        variants!(SendRefusal: NoSuchClient, InboxFull);
+        pub const ALL: &[&str] = VARIANTS;
+        pub fn name(value: SendRefusal) -> &'static str {
+            variant(&value)
+        }
+    }
+
+    #[test]
+    fn outcomes() {
+        let mut golden = Golden::open("outcomes.hex");
+        let accepted = SendOutcome::Accepted(Position(300));
+        golden.value(variant(&accepted), &accepted);
+        let mut all = Vec::new();
+        for refusal in [SendRefusal::NoSuchClient, SendRefusal::InboxFull] {
+            all.push(refusals::name(refusal));
+            let value = SendOutcome::Refused(refusal);
+            golden.value(&format!("{}.{}", variant(&value), refusals::name(refusal)), &value);
+        }
+        assert_eq!(all, refusals::ALL);
+        golden.complete(VARIANTS);
+        golden.finish();
+    }
+}
+
+mod refusals {
+    use super::*;
+    variants!(Refusal:
+        AlreadyRegistered, NotRegistered, RegistrationEnded, TooManyClients, TooManyStreams, EpochMoved, Stopping,
+        NoLeader, DiskFull, TooManyConnections, Version, WrongCluster, Malformed, NoSuchServer,
+    );
+
+    #[test]
+    fn refusals() {
+        let mut golden = Golden::open("refusals.hex");
+        for value in [
+            Refusal::AlreadyRegistered { registration: ID },
+            Refusal::NotRegistered,
+            Refusal::RegistrationEnded,
+            Refusal::TooManyClients { quota: 10_000_000 },
+            Refusal::TooManyStreams { quota: 1024 },
+            Refusal::EpochMoved { current: Epoch(300) },
+            Refusal::Stopping,
+            Refusal::NoLeader,
+            Refusal::DiskFull,
+            Refusal::TooManyConnections { limit: 10_000 },
+            Refusal::Version { speaks: 1, asked: 2 },
+            Refusal::WrongCluster { actual: ClusterId(NONCE), expected: ClusterId(1) },
+            Refusal::Malformed("a frame of no bytes".to_owned()),
+            Refusal::NoSuchServer,
+        ] {
+            golden.value(variant(&value), &value);
+        }
+        golden.complete(VARIANTS);
+        golden.finish();
+    }
+}

@@ -1,0 +1,95 @@
+//! Commands and contents.
+
+use bytes::BytesMut;
+use restante::wire::command::{Command, decode_content, encode_content};
+use restante::wire::{Epoch, Number, Position, Quotas, frame};
+
+use crate::{Golden, ID, NONCE, variants};
+
+variants!(Command:
+    Send, Acknowledge, Confirm, Register, Deregister, OpenStream, CloseStream, Attach, Detach, Enroll, SetQuotas, Tick,
+    Vanished,
+);
+
+fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
+    let quotas = Quotas {
+        inbox_messages: 1,
+        inbox_bytes: 300,
+        streams_per_client: 70_000,
+        stream_window: 4,
+        clients: u64::MAX,
+        stream_idle_ms: 6,
+    };
+    let attach = |expected, resumes| Command::Attach {
+        nonce: NONCE,
+        name: "bob",
+        home: "b",
+        expected: Epoch(expected),
+        resumes,
+        window: 1024,
+    };
+    let detach = |delivered| Command::Detach { nonce: NONCE, registration: ID, epoch: Epoch(3), delivered };
+    let send = Command::Send { stream: ID, number: Number(300), confirmed: Number(299), to: "bob" };
+    vec![
+        ("", send, b"\x00hello"),
+        (
+            "",
+            Command::Acknowledge {
+                registration: ID,
+                epoch: Epoch(2),
+                up_to: Position(128),
+                ranges: vec![(Position(130), Position(131)), (Position(200), Position(u64::MAX))],
+            },
+            b"",
+        ),
+        ("", Command::Confirm { stream: ID, confirmed: Number(127) }, b""),
+        ("", Command::Register { nonce: NONCE, name: "alice", home: "a" }, b""),
+        ("any", Command::Deregister { nonce: NONCE, name: "alice", registration: None }, b""),
+        ("one", Command::Deregister { nonce: NONCE, name: "alice", registration: Some(ID) }, b""),
+        ("", Command::OpenStream { nonce: NONCE, name: "alice" }, b""),
+        ("", Command::CloseStream { nonce: u128::MAX, stream: ID }, b""),
+        ("first", attach(0, false), b""),
+        ("resumes", attach(7, true), b""),
+        ("clean", detach(Some(Position(9))), b""),
+        ("lost", detach(None), b""),
+        ("", Command::Enroll { server: "c", address: "127.0.0.1:8082", disk: NONCE }, b""),
+        ("", Command::SetQuotas(quotas), b""),
+        ("", Command::Tick, b""),
+        ("", Command::Vanished { registration: ID, epoch: Epoch(3), home: "a" }, b""),
+    ]
+}
+
+#[test]
+fn commands() {
+    let mut golden = Golden::open("commands.hex");
+    for (note, command, content) in examples() {
+        let label =
+            if note.is_empty() { variant(&command).to_owned() } else { format!("{}.{note}", variant(&command)) };
+        let mut encoded = BytesMut::new();
+        command.put(&mut encoded, content);
+        let mut bytes = golden.check(&label, &encoded);
+        let split = frame::split_bytes(&mut bytes).expect("a frame").expect("a frame");
+        assert!(bytes.is_empty(), "{label}: bytes are left behind the frame");
+        assert_eq!(split.kind, restante::wire::command::KIND, "{label}");
+        let (decoded, rest) = Command::decode(&split.payload).expect("the golden decodes");
+        assert_eq!((decoded, &rest[..]), (command, content), "{label}");
+    }
+    golden.complete(VARIANTS);
+    golden.finish();
+}
+
+#[test]
+fn contents() {
+    let mut golden = Golden::open("contents.hex");
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    for (label, headers, body) in [
+        ("empty", vec![], &b""[..]),
+        ("body", vec![], b"hello"),
+        ("headers", vec![header("content-type", "text/plain"), header("", "\u{fc}")], b"\x00\xff"),
+    ] {
+        let bytes = golden.check(label, &encode_content(&headers, body));
+        let (decoded, rest) = decode_content(&bytes).expect("the golden decodes");
+        assert_eq!((decoded, &rest[..]), (headers, body), "{label}");
+    }
+    golden.finish();
+}
