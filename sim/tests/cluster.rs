@@ -75,6 +75,13 @@ fn all_lose_their_power_again_and_again() {
     );
 }
 
+#[test]
+fn a_cluster_of_one_server() {
+    for fault in ["at 2s for 300ms crash a\nat 3s for 100ms crash a", "at 2s for 1s stop a", "at 2s for 1s pause a"] {
+        passes(&format!("servers a\nclients 2\n{fault}").parse().expect("a plan"));
+    }
+}
+
 fn swarm(seeds: std::ops::Range<u64>) {
     for seed in seeds {
         passes(&Plan::from_seed(seed));
@@ -92,6 +99,7 @@ fn seeds_15_to_30() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the plans lie on the real machine")]
 fn every_plan_that_once_failed() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
     let mut plans: Vec<_> =
