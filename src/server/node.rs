@@ -235,16 +235,17 @@ impl<W: World> Node<W> {
         Ok(node)
     }
 
-    /// The founder gives Raft its first membership. Repeated after a crash in between; void once Raft has any state.
+    /// The founders give Raft its first membership, each the same one, which openraft allows: if only one did, its disk
+    /// could be lost before the others have heard of it. Repeated after a crash in between; void once Raft has any state.
     async fn found(&self) -> Result<(), ServerError> {
         let stopped = |e: &dyn std::fmt::Display| ServerError::Stopped(e.to_string());
-        let founder = self.founding.first().is_some_and(|f| f.incarnation == self.me.incarnation);
-        // The quotas are the first command there is. Told until something has been applied, for a founder may die in
-        // between.
-        if founder && self.office.post_office.lock().applied() == 0 {
+        let Some(place) = self.founding.iter().position(|f| f.incarnation == self.me.incarnation) else { return Ok(()) };
+        // The quotas are the first command there is, and one server's. Told until something has been applied, for it may
+        // die in between.
+        if place == 0 && self.office.post_office.lock().applied() == 0 {
             self.hub.tell(&Command::SetQuotas(self.settings.quotas));
         }
-        if !founder || self.raft.is_initialized().await.map_err(|e| stopped(&e))? {
+        if self.raft.is_initialized().await.map_err(|e| stopped(&e))? {
             return Ok(());
         }
         let members: BTreeMap<Incarnation, Member> = self
