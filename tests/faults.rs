@@ -250,24 +250,46 @@ fn data_from_a_newer_version_is_refused_and_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_sends_serves_reads_and_loses_nothing() {
-    let mut cluster = Cluster::start(3);
+    // The smallest log there may be: it takes no long to fill what it has already.
+    let sizes = ["--segment", "16MiB", "--checkpoint-log", "32MiB"];
+    let mut cluster = Cluster::prepare(3).with_arguments(&sizes);
+    cluster.start_all();
+    cluster.wait_for_leader();
     let good = client(&cluster.addresses(), None).await;
-    for who in ["alice", "bob"] {
+    for who in ["alice", "bob", "carol", "dave"] {
         good.register(&name(who)).await.unwrap();
     }
     let stream = good.open_stream(&name("alice")).await.unwrap();
     for n in 0..20 {
         stream.send(&name("bob"), format!("{n}")).await.unwrap().await.unwrap();
     }
-    good.close().await;
+    // No disk has as much left: what the log has is all there is.
     cluster.kill_all();
-    // No disk has as much left.
-    cluster.set_arguments(&["--disk-reserve", "100000000GiB"]);
+    cluster.set_arguments(&[&sizes[..], &["--disk-reserve", "100000000GiB"]].concat());
     cluster.start_all();
-    let status = cluster.wait_until("full disks", |status| {
-        !status["leader"].is_null() && ["a", "b", "c"].iter().all(|n| problems(status).contains(&format!("{n} says")))
-    });
-    assert!(problems(&status).contains("the disk is full"), "{status:#?}");
+    cluster.wait_for_leader();
+    let filler = good.open_stream(&name("carol")).await.unwrap();
+    let (mut filling, dave) = (Vec::new(), name("dave"));
+    let all_full = |status: &serde_json::Value| {
+        let problems = problems(status);
+        let full = |who: &str| {
+            problems.lines().any(|l| l.starts_with(&format!("{who} says")) && l.contains("the disk is full"))
+        };
+        full("a") && full("b") && full("c")
+    };
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    while !cluster.status().is_some_and(|status| all_full(&status)) {
+        assert!(std::time::Instant::now() < deadline, "{} sends do not fill the disks", filling.len());
+        for _ in 0..20 {
+            // It waits when too many are without an answer, which is how a full disk slows senders down.
+            let send = filler.send(&dave, vec![filling.len() as u8; 60_000]);
+            match tokio::time::timeout(Duration::from_millis(100), send).await {
+                Ok(pending) => filling.push(pending.unwrap()),
+                Err(_) => break,
+            }
+        }
+    }
+    cluster.wait_until("a leader although the disks are full", |status| !status["leader"].is_null());
 
     let home = cluster.wait_for_leader();
     let mut raw = wait_for("a server that serves", || {
@@ -301,12 +323,15 @@ async fn a_full_disk_refuses_sends_serves_reads_and_loses_nothing() {
         inbox.acknowledge(delivery.position);
     }
     inbox.flush().await.unwrap();
-    assert_eq!(client.who().await.unwrap().len(), 2);
+    assert_eq!(client.who().await.unwrap().len(), 4);
 
     // There is room again: the send that waited gets through by itself, and nothing is lost or doubled.
     cluster.kill_all();
-    cluster.set_arguments(&[]);
+    cluster.set_arguments(&sizes);
     cluster.start_all();
+    for (receipt, position) in filling.into_iter().zip(1..) {
+        assert_eq!(within("a receipt", receipt).await.unwrap().position, Position(position));
+    }
     let receipt = within("a receipt", stream.send(&name("bob"), "after").await.unwrap()).await.unwrap();
     assert_eq!(receipt.position, Position(22));
     inbox.close().await.unwrap();
