@@ -228,15 +228,14 @@ fn data_from_a_newer_version_is_refused_and_left_alone() {
         bytes[40..44].copy_from_slice(&crc.to_le_bytes());
     };
     let data = cluster.data(0);
-    let cases: [(PathBuf, &dyn Fn(&mut [u8])); 3] = [
-        (data.join("manifest"), &newer_small),
-        (data.join("identity"), &newer_small),
-        (segment(&cluster, 0), &newer_segment),
-    ];
-    for (path, newer) in cases {
+    for path in [data.join("manifest"), data.join("identity"), segment(&cluster, 0)] {
         let good = fs::read(&path).unwrap();
         let mut bytes = good.clone();
-        newer(&mut bytes);
+        if path.extension().is_some() {
+            newer_segment(&mut bytes)
+        } else {
+            newer_small(&mut bytes)
+        }
         fs::write(&path, &bytes).unwrap();
         let before = contents(&data);
         run_briefly(&mut cluster.serve(0)).fails(7, "newer version");
@@ -308,8 +307,8 @@ async fn a_full_disk_refuses_sends_serves_reads_and_loses_nothing() {
     settings.send_timeout = Some(Duration::from_millis(500));
     let host = Host { network: Arc::new(RealNetwork), disk: None };
     let client: Client = Client::start(settings, host).await.unwrap();
-    let stream = client.open_stream(&name("alice")).await.unwrap();
-    let pending = stream.send(&name("bob"), "waits").await.unwrap();
+    let impatient = client.open_stream(&name("alice")).await.unwrap();
+    let pending = impatient.send(&name("bob"), "waits").await.unwrap();
     let Err(SendError::Unknown(Doubt::TimedOut { trouble, .. })) = within("patience to end", pending).await else {
         panic!("it was answered")
     };
@@ -333,7 +332,8 @@ async fn a_full_disk_refuses_sends_serves_reads_and_loses_nothing() {
         assert_eq!(within("a receipt", receipt).await.unwrap().position, Position(position));
     }
     let receipt = within("a receipt", stream.send(&name("bob"), "after").await.unwrap()).await.unwrap();
-    assert_eq!(receipt.position, Position(22));
+    // Two streams have no order between them.
+    assert!([21, 22].contains(&receipt.position.0), "{receipt:?}");
     inbox.close().await.unwrap();
     let mut inbox = client.listen(&name("bob"), 100).await.unwrap();
     let mut bodies = Vec::new();
@@ -341,9 +341,10 @@ async fn a_full_disk_refuses_sends_serves_reads_and_loses_nothing() {
         let delivery = within("a delivery", inbox.next()).await.unwrap().unwrap();
         bodies.push(String::from_utf8(delivery.body.to_vec()).unwrap());
     }
-    let mut expected: Vec<String> = (10..20).map(|n| n.to_string()).collect();
-    expected.extend(["waits".to_owned(), "after".to_owned()]);
+    let late = bodies.split_off(10);
+    let expected: Vec<String> = (10..20).map(|n| n.to_string()).collect();
     assert_eq!(bodies, expected);
+    assert!(late == ["waits", "after"] || late == ["after", "waits"], "{late:?}");
     cluster.wait_until_equal();
 }
 

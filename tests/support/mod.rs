@@ -371,7 +371,7 @@ impl Cluster {
             let state = |server: &Value| (server["applied_index"].clone(), server["digest"].clone());
             // Servers that have only just started are equal, too, and have applied nothing yet.
             status["leader"].is_string()
-                && servers.iter().all(|s| s["applied_index"].as_u64() > Some(0))
+                && servers.iter().all(|s| s["last_index"] == s["applied_index"] && s["last_index"].as_u64() > Some(0))
                 && servers.len() == self.len()
                 && servers.iter().all(|s| s["answers"] == true && state(s) == state(&servers[0]))
         })
