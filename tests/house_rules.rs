@@ -150,7 +150,8 @@ fn files_are_short() {
     let problems: Vec<_> = long.map(|s| format!("{}: {} lines", s.path, lines(s))).collect();
     report(&format!("a file has at most {LINES_MAX} lines: split it, or list it with a reason"), &problems);
     for (path, reason) in LONG_FILES {
-        let needed = sources.iter().any(|s| s.path == *path && lines(s) > LINES_MAX);
+        // Not to the line, or a file at the limit would come and go.
+        let needed = sources.iter().any(|s| s.path == *path && lines(s) > LINES_MAX * 9 / 10);
         assert!(needed, "{path} ({reason}) is not that long any more: take it off the list");
     }
 }

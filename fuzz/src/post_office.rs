@@ -76,6 +76,7 @@ enum Step {
         idle: u16,
     },
     Tick,
+    Vanished { registration: SmallId, epoch: u8, home: u8 },
     /// The rest of the batch is these bytes, whatever they are.
     Bytes(Vec<u8>),
     /// The batch ends here.
@@ -204,6 +205,10 @@ impl Run {
                 b"",
             ),
             Step::Tick => put(Command::Tick, b""),
+            Step::Vanished { registration, epoch, home } => {
+                let (registration, epoch) = (registration.id(), Epoch(epoch.into()));
+                put(Command::Vanished { registration, epoch, home: name(home) }, b"");
+            }
             Step::Bytes(bytes) => self.frames.extend_from_slice(&bytes),
             Step::NextBatch { origin, sequence, commands } => self.end_batch(origin % 4, sequence, commands),
             Step::NextEntry { later } => self.end_entry(later),

@@ -1,5 +1,8 @@
 //! Raft's messages on the wire and its entries in the log: small postcard heads, with the bodies raw behind them.
 
+#[cfg(test)]
+mod golden;
+
 use bytes::{Bytes, BytesMut};
 use openraft::EntryPayload;
 use openraft::raft::AppendEntriesRequest;

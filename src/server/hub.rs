@@ -1,31 +1,28 @@
 //! The books of a home server: which session waits for what, and which commands are on their way.
 //!
-//! Commands of all sessions gather in one open batch. It is sealed when it is full, or when few enough sealed ones are
-//! on their way (batching by waiting for nothing); sealed batches stay here until they are seen applied. What applying
-//! brought is routed to sessions: sends by stream, other commands by nonce, deliveries by registration.
+//! Commands of all sessions gather in [`super::batches`]. What applying brought is routed to sessions: sends by stream,
+//! other commands by nonce, deliveries by registration.
 //!
 //! One lock holds it all; it is never held across an await. Where the post office's lock is needed too, that one is
 //! taken first.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, oneshot};
 
-use crate::limits;
+use super::batches::Batches;
 use crate::post_office::{Answer, BatchVerdict, Effect};
-use crate::wire::batch::{Batch, BatchHeader};
+use crate::wire::batch::Batch;
 use crate::wire::client::{REPLY_KIND, Reply, SendFailure};
 use crate::wire::command::Command;
 use crate::wire::{
     Epoch, Name, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, StreamId, frame,
 };
 
-/// Sealed batches that may be on their way before the open one waits for company.
-const ON_THE_WAY: usize = 4;
 /// Bytes that may wait for one session's socket before its deliveries stop.
 pub(super) const OUTBOX_HIGH: usize = 1 << 20;
 /// Bytes that may wait for one session's socket before its commands are no longer read.
@@ -48,17 +45,10 @@ pub(super) struct Hub {
 
 /// What the lock holds.
 pub(super) struct Books {
-    /// Which run of which server this is.
-    pub origin: Origin,
+    /// Commands on their way into the log.
+    pub batches: Batches,
     /// This server's name.
     home: Name,
-    sequence: u64,
-    open: BytesMut,
-    open_commands: u32,
-    sealed: VecDeque<Batch>,
-    sealed_bytes: usize,
-    /// Sequence of the next batch to forward.
-    cursor: u64,
     next_session: SessionId,
     sessions: BTreeMap<SessionId, Session>,
     streams: FxHashMap<StreamId, Route>,
@@ -129,14 +119,8 @@ pub(super) struct Outgoing {
 impl Hub {
     pub fn new(origin: Origin, home: Name, pending_bytes_max: usize) -> Self {
         let state = Books {
-            origin,
+            batches: Batches::new(origin),
             home,
-            sequence: 0,
-            open: BytesMut::new(),
-            open_commands: 0,
-            sealed: VecDeque::new(),
-            sealed_bytes: 0,
-            cursor: 1,
             next_session: 1,
             sessions: BTreeMap::new(),
             streams: FxHashMap::default(),
@@ -194,7 +178,7 @@ impl Hub {
                 let epoch = reader.epoch;
                 books.readers.remove(&registration);
                 let home = books.home.clone();
-                books.push_command(&Command::Vanished { registration, epoch, home: &home });
+                books.batches.push(&Command::Vanished { registration, epoch, home: &home });
             }
         }
         drop(books);
@@ -204,7 +188,7 @@ impl Hub {
     /// Whether commands may be taken from `session`: the pending ones are bounded, and so is what it does not read.
     pub fn has_room(&self, session: SessionId) -> bool {
         let books = self.lock();
-        books.open.len() + books.sealed_bytes < self.pending_bytes_max
+        books.batches.bytes() < self.pending_bytes_max
             && books.sessions.get(&session).is_none_or(|s| s.out.len() < OUTBOX_STOP)
     }
 
@@ -213,7 +197,7 @@ impl Hub {
         let (answer, receiver) = oneshot::channel();
         let mut books = self.lock();
         books.nonces.insert(nonce, Waiter::Server(answer));
-        books.push_command(command);
+        books.batches.push(command);
         drop(books);
         self.forward.notify_one();
         receiver
@@ -221,7 +205,7 @@ impl Hub {
 
     /// Proposes a command of the server's own that has no answer.
     pub fn tell(&self, command: &Command<'_>) {
-        self.lock().push_command(command);
+        self.lock().batches.push(command);
         self.forward.notify_one();
     }
 
@@ -230,8 +214,7 @@ impl Hub {
     pub fn barrier(&self) -> oneshot::Receiver<()> {
         let (done, receiver) = oneshot::channel();
         let mut books = self.lock();
-        books.push_command(&Command::Tick);
-        let sequence = books.sequence + 1;
+        let sequence = books.batches.push(&Command::Tick);
         books.barriers.push((sequence, done));
         drop(books);
         self.forward.notify_one();
@@ -240,30 +223,18 @@ impl Hub {
 
     /// Takes the next batch to forward, if there is one. It stays in the books until it is applied.
     pub fn next_batch(&self) -> Option<Batch> {
-        let mut books = self.lock();
-        let books = &mut *books;
-        let first = books.sealed.front().map_or(books.sequence + 1, |b| b.header.sequence);
-        let on_the_way = books.cursor.saturating_sub(first) as usize;
-        if on_the_way == books.sealed.len() && on_the_way < ON_THE_WAY {
-            books.seal();
-        }
-        let batch = books.sealed.get(on_the_way)?.clone();
-        books.cursor += 1;
-        Some(batch)
+        self.lock().batches.next()
     }
 
     /// Forwards everything again that is not yet applied: what was under way may be lost.
     pub fn rewind(&self) {
-        let mut books = self.lock();
-        books.cursor = books.sealed.front().map_or(books.sequence + 1, |b| b.header.sequence);
-        drop(books);
+        self.lock().batches.rewind();
         self.forward.notify_one();
     }
 
     /// Sequence of the oldest batch that was forwarded and is not applied.
     pub fn oldest_forwarded(&self) -> Option<u64> {
-        let books = self.lock();
-        books.sealed.front().map(|b| b.header.sequence).filter(|s| *s < books.cursor)
+        self.lock().batches.oldest_forwarded()
     }
 
     /// One effect of an entry; see [`crate::raft::Listener`].
@@ -300,51 +271,6 @@ impl Hub {
 }
 
 impl Books {
-    /// Appends a command's frame (length, kind, payload) as it came.
-    pub fn push_frame(&mut self, payload: &[u8]) {
-        use bytes::BufMut;
-        let bytes = frame::HEADER_BYTES + payload.len();
-        if self.open_commands > 0
-            && (self.open.len() + bytes > limits::BATCH_BYTES_MAX
-                || self.open_commands as usize >= limits::BATCH_COMMANDS_MAX)
-        {
-            self.seal();
-        }
-        self.open.reserve(bytes);
-        self.open.put_u32_le((payload.len() + 1) as u32);
-        self.open.put_u8(crate::wire::command::KIND);
-        self.open.put_slice(payload);
-        self.open_commands += 1;
-    }
-
-    fn push_command(&mut self, command: &Command<'_>) {
-        let mut payload = BytesMut::new();
-        frame::put_postcard(&mut payload, command);
-        self.push_frame(&payload);
-    }
-
-    fn seal(&mut self) {
-        if self.open_commands == 0 {
-            return;
-        }
-        self.sequence += 1;
-        let frames: Bytes = self.open.split().freeze();
-        let header = BatchHeader {
-            origin: self.origin,
-            sequence: self.sequence,
-            bytes: frames.len() as u32,
-            commands: std::mem::take(&mut self.open_commands),
-        };
-        self.sealed_bytes += frames.len();
-        self.sealed.push_back(Batch { header, frames });
-    }
-
-    /// Bytes of commands that are not yet applied.
-    pub fn pending_bytes(&self) -> usize {
-        self.open.len() + self.sealed_bytes
-    }
-
-    /// The session that a stream's receipts go to is the one that sent on it last.
     /// Of two sessions the newer one wins: an older one may still be reading what its client sent before it moved on.
     pub fn route_stream(&mut self, stream: StreamId, id: SessionId) {
         let known = self.streams.get(&stream).map(|route| route.session);
@@ -352,7 +278,7 @@ impl Books {
             return;
         }
         // The open batch may be full, so that what comes next goes into the one behind it.
-        let route = Route { session: id, last: self.sequence + 2 };
+        let route = Route { session: id, last: self.batches.next_sequence() + 1 };
         self.streams.insert(stream, route);
         if known != Some(id)
             && let Some(session) = self.sessions.get_mut(&id)
@@ -416,7 +342,7 @@ impl Books {
     fn effect(&mut self, effect: &Effect<'_>) {
         match effect {
             Effect::Batch { origin, sequence, verdict } => {
-                if *origin == self.origin {
+                if *origin == self.batches.origin {
                     self.batch_applied(*sequence, verdict);
                 }
             }
@@ -464,33 +390,16 @@ impl Books {
     }
 
     fn batch_applied(&mut self, sequence: u64, verdict: &BatchVerdict) {
-        match verdict {
-            BatchVerdict::Applied => {
-                while let Some(batch) = self.sealed.front()
-                    && batch.header.sequence <= sequence
-                {
-                    self.sealed_bytes -= batch.frames.len();
-                    self.sealed.pop_front();
+        self.batches.judged(sequence, verdict);
+        if *verdict == BatchVerdict::Applied {
+            self.forget_closed(sequence);
+            for (at, done) in std::mem::take(&mut self.barriers) {
+                if at <= sequence {
+                    // Whoever asked may have given up.
+                    let _ = done.send(());
+                } else {
+                    self.barriers.push((at, done));
                 }
-                self.cursor = self.cursor.max(sequence + 1);
-                self.forget_closed(sequence);
-                for (at, done) in std::mem::take(&mut self.barriers) {
-                    if at <= sequence {
-                        // Whoever asked may have given up.
-                        let _ = done.send(());
-                    } else {
-                        self.barriers.push((at, done));
-                    }
-                }
-            }
-            BatchVerdict::Repeat => {}
-            BatchVerdict::Gap { expected } => {
-                let first = self.sealed.front().map_or(self.sequence + 1, |b| b.header.sequence);
-                assert!(
-                    *expected >= first,
-                    "batch {expected} is expected, which was dropped as applied ({first} is the oldest)"
-                );
-                self.cursor = self.cursor.min(*expected);
             }
         }
     }
@@ -591,13 +500,7 @@ impl Books {
     /// The state was replaced by a snapshot: what was applied in between is not told any more. Batches up to
     /// `applied` are in it; clients ask again, and get the first answers again.
     pub fn installed(&mut self, applied: u64) {
-        while let Some(batch) = self.sealed.front()
-            && batch.header.sequence <= applied
-        {
-            self.sealed_bytes -= batch.frames.len();
-            self.sealed.pop_front();
-        }
-        self.cursor = self.cursor.max(applied + 1);
+        self.batches.applied_up_to(applied);
         self.nonces.clear();
         self.barriers.clear();
         self.readers.clear();

@@ -1,10 +1,11 @@
 //! One server: its port, its clients, its part in the cluster.
 //!
 //! Reading order: [`run`] here; [`bootstrap`] (founding, joining); [`node`] (what runs once there is an incarnation);
-//! [`listener`] and [`session`] (connections); [`hub`] (the books of a home server: who waits for what);
-//! [`delivery`]; [`forward`] and [`proposer`] (commands on their way into the log); [`membership`]; [`upkeep`];
+//! [`listener`] and [`session`] (connections); [`hub`] (the books of a home server: who waits for what); [`delivery`];
+//! [`batches`], [`forward`] and [`proposer`] (commands on their way into the log); [`membership`]; [`upkeep`];
 //! [`status`].
 
+mod batches;
 mod bootstrap;
 mod delivery;
 mod forward;

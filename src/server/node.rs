@@ -135,7 +135,7 @@ impl<W: World> Listener for Ear<W> {
     fn installed(&self, office: &PostOffice) {
         self.clock.applied::<W>(office.time());
         let mut books = self.hub.lock();
-        let applied = office.last_sequence(books.origin);
+        let applied = office.last_sequence(books.batches.origin);
         books.installed(applied);
         drop(books);
         self.hub.forward.notify_one();

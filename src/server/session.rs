@@ -249,7 +249,7 @@ impl<W: World> Session<W> {
                         if let Some(nonce) = command.nonce() {
                             books.route_nonce(nonce, self.id);
                         }
-                        books.push_frame(&payload);
+                        books.batches.push_frame(&payload);
                         Next::Go
                     }
                     Err(refusal) => Next::End(Some(refusal)),
@@ -266,7 +266,7 @@ impl<W: World> Session<W> {
                 },
                 other => Next::End(Some(Refusal::Malformed(format!("a frame of unknown kind {other}")))),
             };
-            if !matches!(next, Next::Go) || books.pending_bytes() > self.node.settings.pending_bytes {
+            if !matches!(next, Next::Go) || books.batches.bytes() > self.node.settings.pending_bytes {
                 break;
             }
             frame = match reader.buffered() {
@@ -359,4 +359,38 @@ fn check(payload: &Bytes) -> Result<Command<'_>, Refusal> {
         }
     }
     Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::wire::{Id, Number};
+
+    fn refusal_of(headers: &command::Headers, body: usize) -> Option<String> {
+        let content = command::encode_content(headers, &vec![0; body]);
+        refusal_of_content(&content)
+    }
+
+    fn refusal_of_content(content: &[u8]) -> Option<String> {
+        let mut frame = BytesMut::new();
+        let send = Command::Send { stream: Id(1), number: Number(1), confirmed: Number(0), to: "bob" };
+        send.put(&mut frame, content);
+        let payload = frame.freeze().slice(frame::HEADER_BYTES..);
+        check(&payload).err().map(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn bodies_and_headers_have_their_limits_and_no_byte_less() {
+        let headers = |bytes: usize| vec![(String::new(), "v".repeat(bytes - 4))];
+        assert_eq!(command::encode_content(&headers(limits::HEADERS_BYTES_MAX), b"").len(), limits::HEADERS_BYTES_MAX);
+        let (body, most) = (limits::BODY_BYTES_MAX, limits::HEADERS_BYTES_MAX);
+        assert_eq!(refusal_of(&Vec::new(), body), None);
+        assert_eq!(refusal_of(&headers(most), 0), None);
+        assert_eq!(refusal_of(&headers(most), body), None);
+        assert!(refusal_of(&Vec::new(), body + 1).is_some_and(|why| why.contains("a body of")));
+        assert!(refusal_of(&headers(most + 1), 10).is_some_and(|why| why.contains("the headers")));
+        assert!(refusal_of_content(b"").is_some(), "no headers are a byte that says so");
+    }
 }

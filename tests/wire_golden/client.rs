@@ -25,7 +25,7 @@ mod requests {
         ] {
             golden.frame(&format!("{}{note}", variant(&value)), REQUEST_KIND, &value, b"");
         }
-        golden.complete("", VARIANTS);
+        golden.complete(VARIANTS);
         golden.finish();
     }
 }
@@ -140,7 +140,7 @@ mod replies {
         for (note, value, body) in examples() {
             golden.frame(&format!("{}{note}", variant(&value)), REPLY_KIND, &value, body);
         }
-        golden.complete("", VARIANTS);
+        golden.complete(VARIANTS);
         golden.finish();
     }
 }
@@ -162,7 +162,7 @@ mod send_failures {
         ] {
             golden.value(variant(&value), &value);
         }
-        golden.complete("", VARIANTS);
+        golden.complete(VARIANTS);
         golden.finish();
     }
 }
@@ -191,7 +191,7 @@ mod outcomes {
             golden.value(&format!("{}.{}", variant(&value), refusals::name(refusal)), &value);
         }
         assert_eq!(all, refusals::ALL);
-        golden.complete("", VARIANTS);
+        golden.complete(VARIANTS);
         golden.finish();
     }
 }
@@ -224,7 +224,7 @@ mod refusals {
         ] {
             golden.value(variant(&value), &value);
         }
-        golden.complete("", VARIANTS);
+        golden.complete(VARIANTS);
         golden.finish();
     }
 }

@@ -74,7 +74,7 @@ fn commands() {
         let (decoded, rest) = Command::decode(&split.payload).expect("the golden decodes");
         assert_eq!((decoded, &rest[..]), (command, content), "{label}");
     }
-    golden.complete("", VARIANTS);
+    golden.complete(VARIANTS);
     golden.finish();
 }
 

@@ -18,7 +18,7 @@ mod bootstrap {
         ] {
             golden.frame(variant(&value), peer::BOOTSTRAP, &value, b"");
         }
-        golden.complete("", VARIANTS);
+        golden.complete(VARIANTS);
         golden.finish();
     }
 }
@@ -40,7 +40,7 @@ mod bootstrap_reply {
         ] {
             golden.frame(variant(&value), peer::BOOTSTRAP_REPLY, &value, b"");
         }
-        golden.complete("", VARIANTS);
+        golden.complete(VARIANTS);
         golden.finish();
     }
 }
@@ -60,7 +60,7 @@ mod hello {
         let purpose = Purpose::Bootstrap;
         let hello = Hello { version: u16::MAX, purpose, cluster: None, name: name("a"), from: None, to: None };
         golden.frame(variant(&purpose), peer::HELLO, &hello, b"");
-        golden.complete("", VARIANTS);
+        golden.complete(VARIANTS);
         golden.finish();
     }
 }
@@ -95,7 +95,7 @@ mod hello_reply {
             golden.frame(&label, peer::HELLO_REPLY, &HelloReply::Refused(refusal), b"");
         }
         assert_eq!(refusals, VARIANTS);
-        golden.complete("", reply::ALL);
+        golden.complete(reply::ALL);
         golden.finish();
     }
 }
