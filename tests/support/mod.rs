@@ -165,6 +165,7 @@ pub struct Cluster {
     directory: TempDir,
     ports: Vec<u16>,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     children: Vec<Option<Child>>,
 }
 
@@ -182,7 +183,7 @@ impl Cluster {
     pub fn prepare(servers: usize) -> Self {
         let directory = tempfile::Builder::new().prefix("restante-test-").tempdir().expect("a temporary directory");
         let children = (0..servers).map(|_| None).collect();
-        Self { directory, ports: free_ports(servers), arguments: Vec::new(), children }
+        Self { directory, ports: free_ports(servers), arguments: Vec::new(), environment: Vec::new(), children }
     }
 
     /// The same, with more arguments for each server's `serve`.
@@ -195,6 +196,11 @@ impl Cluster {
     /// More arguments for each server that is started from now on, in place of those before.
     pub fn set_arguments(&mut self, arguments: &[&str]) {
         self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    }
+
+    /// A variable of the environment of each server that is started from now on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// How many servers there are, running or not.
@@ -248,6 +254,7 @@ impl Cluster {
         command.args(["serve", "--name", &self.name(number), "--listen", &self.address(number)]);
         command.args(["--cluster", &self.list(), "--die-with-parent", &std::process::id().to_string()]);
         command.arg("--data").arg(self.data(number)).args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -362,7 +369,10 @@ impl Cluster {
         self.wait_until("equal states on all servers", |status| {
             let Some(servers) = status["servers"].as_array() else { return false };
             let state = |server: &Value| (server["applied_index"].clone(), server["digest"].clone());
-            servers.len() == self.len()
+            // Servers that have only just started are equal, too, and have applied nothing yet.
+            status["leader"].is_string()
+                && servers.iter().all(|s| s["last_index"] == s["applied_index"] && s["last_index"].as_u64() > Some(0))
+                && servers.len() == self.len()
                 && servers.iter().all(|s| s["answers"] == true && state(s) == state(&servers[0]))
         })
     }
