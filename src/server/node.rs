@@ -239,7 +239,9 @@ impl<W: World> Node<W> {
     /// could be lost before the others have heard of it. Repeated after a crash in between; void once Raft has any state.
     async fn found(&self) -> Result<(), ServerError> {
         let stopped = |e: &dyn std::fmt::Display| ServerError::Stopped(e.to_string());
-        let Some(place) = self.founding.iter().position(|f| f.incarnation == self.me.incarnation) else { return Ok(()) };
+        let Some(place) = self.founding.iter().position(|f| f.incarnation == self.me.incarnation) else {
+            return Ok(());
+        };
         // The quotas are the first command there is, and one server's. Told until something has been applied, for it may
         // die in between.
         if place == 0 && self.office.post_office.lock().applied() == 0 {
