@@ -6,6 +6,17 @@
 //! The clients keep journals ([`history`]), from which the [`oracle`] judges the promises. Whatever happens is hashed
 //! into the [`trace`], so that two runs of one plan can be compared.
 //!
+//! ```
+//! use restante_sim::{cluster::Cluster, plan::Plan, run::{Verdict, run}, trace::Lines};
+//!
+//! // Three servers, of which one loses its power for a while; deleting any line leaves a plan.
+//! let plan: Plan = "seed 7\nmessages 20\nat 900ms for 1s crash a".parse().expect("a plan");
+//! let outcome = run(&plan, &Cluster, Lines::Discard);
+//! assert_eq!(outcome.verdict, Verdict::Passed);
+//! // What is printed is a plan again, with all that was left out.
+//! assert_eq!(plan.to_string().parse(), Ok(plan));
+//! ```
+//!
 //! Reading order: `plan`, `run`, `scenario`, `cluster` (Restante itself on the hosts), `world`, `disk`, `oracle`; `toy`
 //! is the smallest server and client that use every seam, for testing the harness itself.
 
