@@ -402,7 +402,12 @@ impl File for SimFile {
                 return Err(ErrorKind::StorageFull.into());
             }
             if cut || state.fails(probability) {
-                let part = state.random.random_range(0..=bytes.len());
+                let mut part = state.random.random_range(0..=bytes.len());
+                if cut {
+                    // A disk writes a sector whole or not at all, also when the power goes in the middle of a write.
+                    let end = offset + part as u64;
+                    part = (end - end % SECTOR_BYTES).saturating_sub(offset) as usize;
+                }
                 self.node.change(|content| content.write(offset, &bytes[..part]));
                 return Err(if cut { power_gone() } else { injected() });
             }

@@ -51,7 +51,7 @@ impl Narrator {
         if !io::stdout().is_terminal() || !io::stderr().is_terminal() {
             return;
         }
-        let template = "         {bar:40} {human_pos} of {human_len} delivered, {per_sec}";
+        let template = "         {bar:40} {human_pos} of {human_len} delivered";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         self.bar = Some(ProgressBar::new(messages).with_style(style));
     }
