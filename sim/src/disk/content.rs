@@ -57,6 +57,8 @@ pub(super) struct Content {
     durable_len: u64,
     /// Whether the next sync covers the length: see [`Unsynced::covered`].
     len_covered: bool,
+    /// Its length was set since it was last durable.
+    len_set: bool,
     unsynced: BTreeMap<u64, Unsynced>,
 }
 
@@ -124,6 +126,7 @@ impl Content {
         }
         if len != self.len {
             self.len = len;
+            self.len_set = true;
             self.len_covered = true;
         }
     }
@@ -159,6 +162,7 @@ impl Content {
         self.unsynced.retain(|_, unsynced| !unsynced.covered);
         if self.len_covered {
             self.durable_len = self.len;
+            self.len_set = false;
         }
     }
 
@@ -188,12 +192,15 @@ impl Content {
             Tear::Some => match random.random_range(0..3) {
                 0 => self.durable_len,
                 1 => self.len,
+                // Writes make a file longer piece by piece; a length that was set comes whole or not at all.
+                _ if self.len_set => [low, high][random.random_range(0..2)],
                 _ => random.random_range(low..=high),
             },
         };
         self.zero_from(len);
         self.len = len;
         self.durable_len = len;
+        self.len_set = false;
         self.len_covered = true;
     }
 
