@@ -23,6 +23,7 @@
 pub mod cluster;
 mod context;
 pub mod disk;
+pub mod failure;
 pub mod history;
 pub mod network;
 pub mod oracle;
@@ -30,6 +31,9 @@ pub mod plan;
 pub mod random;
 pub mod run;
 pub mod scenario;
+pub mod search;
+pub mod shrink;
+pub mod symptom;
 pub mod toy;
 pub mod trace;
 pub mod world;
