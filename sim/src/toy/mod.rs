@@ -64,6 +64,11 @@ impl Scenario for Toy {
     fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>> {
         client::start::<SimWorld>(seat)
     }
+
+    /// Each inbox is on one server.
+    fn serves_with_a_majority(&self) -> bool {
+        false
+    }
 }
 
 /// The server that keeps `inbox`: they take turns.
