@@ -244,6 +244,8 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
         office.listener.installed(&current);
         drop(current);
         if let Some(id) = meta_id {
+            let detail = format!("index={} term={}", id.index, id.leader_id);
+            W::observe(|| Event { kind: "install", who: None, detail });
             W::observe(|| Event { kind: "apply", who: None, detail: office.describe(id) });
         }
         Ok(())

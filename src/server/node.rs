@@ -186,6 +186,8 @@ impl<W: World> Node<W> {
             return Err(StartError::Damaged("the log was cleaned up to a checkpoint that is not there".to_owned()));
         }
         let origin = Origin { incarnation: identity.incarnation, boot };
+        let detail = format!("incarnation={} boot={boot}", identity.incarnation);
+        W::observe(|| Event { kind: "node", who: None, detail });
         let hub = Arc::new(Hub::new(origin, identity.name.clone(), settings.pending_bytes));
         let clock = Arc::new(Clock::new::<W>(post_office.time()));
         let (fetches, fetching) = tokio::sync::mpsc::unbounded_channel();

@@ -20,7 +20,9 @@
 //! To add a setting: a field of [`Plan`], a line each in `display` and `parse`. To add a kind of fault: see `fault`.
 
 mod fault;
+mod mix;
 mod parse;
+mod quiet;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 pub use self::fault::{ClockFault, DiskFault, Fault, Groups, HostFault, Interval, LEADER, NetworkFault, Rate};
+pub use self::mix::Mix;
 pub use self::parse::BadPlan;
 
 /// A span of simulated time, in milliseconds: turmoil's timers know nothing finer.
@@ -85,8 +88,19 @@ pub struct Plan {
     pub tick: Millis,
     /// How long the safety phase lasts, in which the faults are.
     pub duration: Millis,
-    /// How long after that everything must be delivered and equal.
+    /// The servers whose faults end with the safety phase, while those of the others last on until the core has shown
+    /// that it serves. Nobody: all faults end at once.
+    pub core: Vec<String>,
+    /// How long the core has for everything that was accepted to arrive and for its servers to be equal.
+    pub core_liveness: Millis,
+    /// How long after the end of all faults everything must be delivered and equal.
     pub liveness: Millis,
+    /// After the faults, a fresh send is accepted within this time, and has arrived within it again.
+    pub service: Millis,
+    /// During the faults, a client waits no longer than this while a majority can talk, and it with them.
+    pub patience: Millis,
+    /// What the clients do.
+    pub mix: Mix,
     /// The faults, each by itself.
     pub faults: Vec<Interval>,
 }
@@ -108,7 +122,12 @@ impl Default for Plan {
             sync: Millis(0)..=Millis(4),
             tick: Millis(1),
             duration: Millis(10_000),
+            core: Vec::new(),
+            core_liveness: Millis(20_000),
             liveness: Millis(20_000),
+            service: Millis(5_000),
+            patience: Millis(8_000),
+            mix: Mix::default(),
             faults: Vec::new(),
         }
     }
@@ -120,10 +139,24 @@ impl Plan {
         (1..=self.clients).map(|n| format!("client{n}")).collect()
     }
 
+    /// The core, if the plan has one that can serve while the other servers are out of order: a majority, of which a
+    /// majority again has kept its disks. A server that lost its disk comes back as another member, for which the
+    /// others have to make room.
+    pub fn standing_core(&self) -> Option<Vec<String>> {
+        let core: Vec<String> = self.servers.iter().filter(|name| self.core.contains(name)).cloned().collect();
+        let lost = |name: &&String| self.faults.iter().any(|interval| interval.fault.loses_disk_of(name));
+        let kept = core.iter().filter(|name| !lost(name)).count();
+        (kept > self.servers.len() / 2 && core.len() < self.servers.len()).then_some(core)
+    }
+
     /// What the plan says that will have no effect, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let clients = self.client_names();
         let mut warnings = Vec::new();
+        if !self.core.is_empty() && self.standing_core().is_none() {
+            warnings
+                .push(format!("`core {}` is no majority that kept its disks, or is everybody", self.core.join(" ")));
+        }
         for interval in &self.faults {
             for host in interval.fault.hosts() {
                 if host != LEADER && !self.servers.iter().chain(&clients).any(|name| *name == host) {
@@ -158,7 +191,14 @@ impl fmt::Display for Plan {
         writeln!(f, "sync {}", range(&self.sync))?;
         writeln!(f, "tick {}", self.tick)?;
         writeln!(f, "duration {}", self.duration)?;
+        if !self.core.is_empty() {
+            writeln!(f, "core {}", self.core.join(" "))?;
+        }
+        writeln!(f, "core-liveness {}", self.core_liveness)?;
         writeln!(f, "liveness {}", self.liveness)?;
+        writeln!(f, "service {}", self.service)?;
+        writeln!(f, "patience {}", self.patience)?;
+        write!(f, "{}", self.mix)?;
         self.faults.iter().try_for_each(|interval| writeln!(f, "{interval}"))
     }
 }

@@ -91,17 +91,21 @@ fn plan() -> impl Strategy<Value = Plan> {
     let cluster = (any::<u64>(), names(1), any::<u32>(), any::<u32>(), span(any::<u64>()));
     let delays = (span(millis()), span(millis()), span(millis()), span(millis()));
     let settings = (any::<u64>(), any::<u64>(), span(positive()));
-    let phases = (positive(), positive(), positive());
-    (cluster, settings, delays, phases, prop::collection::vec(interval, 0..8)).prop_map(
+    let phases = (positive(), positive(), positive(), positive(), positive(), positive());
+    let core = (prop::collection::btree_set(name(), 0..4), super::mix::tests::mix());
+    (cluster, settings, delays, phases, core, prop::collection::vec(interval, 0..8)).prop_map(
         |(
             (seed, servers, clients, messages, body),
             (memory, cache, election),
             (pace, latency, work, sync),
-            (tick, duration, liveness),
+            (tick, duration, core_liveness, liveness, service, patience),
+            (core, mix),
             faults,
         )| {
+            let core = core.into_iter().collect();
             let plan = Plan { seed, servers, clients, messages, body, memory, cache, election, ..Plan::default() };
-            Plan { pace, latency, work, sync, tick, duration, liveness, faults, ..plan }
+            let plan = Plan { pace, latency, work, sync, tick, duration, liveness, faults, ..plan };
+            Plan { core, core_liveness, service, patience, mix, ..plan }
         },
     )
 }

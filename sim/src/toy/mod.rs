@@ -79,6 +79,11 @@ impl Scenario for Toy {
     fn interpreter(&self) -> Box<dyn Interpreter> {
         Box::new(frames::Frames::default())
     }
+
+    /// Each inbox is on one server.
+    fn serves_with_a_majority(&self) -> bool {
+        false
+    }
 }
 
 /// The server that keeps `inbox`: they take turns.

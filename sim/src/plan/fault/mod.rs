@@ -93,6 +93,14 @@ impl Fault {
         names
     }
 
+    /// Whether this may leave that server without the data of its disk, so that it has to join anew.
+    pub fn loses_disk_of(&self, server: &str) -> bool {
+        match self {
+            Self::Disk(fault) => fault.loses_data() && self.hosts().iter().any(|host| host == server || host == LEADER),
+            _ => false,
+        }
+    }
+
     /// The same with `leader` in the place of [`LEADER`]. A host stays in one group only: the one where it stood for
     /// the leader.
     pub fn with_leader(&self, leader: &str) -> Self {

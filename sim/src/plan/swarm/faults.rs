@@ -124,6 +124,39 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// In half of the plans some servers are still out of order when the others have to serve again.
+    pub(super) fn draw_core(&mut self, random: &mut Stream) {
+        let most = (self.servers.len() - 1) / 2;
+        if most == 0 || random.random_bool(0.5) {
+            return;
+        }
+        let mut core = self.servers.clone();
+        core.shuffle(random);
+        let rest = core.split_off(core.len() - random.random_range(1..=most));
+        core.sort();
+        self.core = core;
+        if self.standing_core().is_none() {
+            return self.core.clear();
+        }
+        for server in rest {
+            let others: Vec<String> = self.servers.iter().filter(|name| **name != server).cloned().collect();
+            let fault = match random.random_range(0..7) {
+                0 => HostFault::Crash(server).into_fault(),
+                1 => HostFault::Pause(server).into_fault(),
+                2 => NetworkFault::Isolate(server).into_fault(),
+                3 => NetworkFault::Partition(vec![vec![server], others]).into_fault(),
+                4 => NetworkFault::OneWay(others, vec![server]).into_fault(),
+                5 => NetworkFault::OneWay(vec![server], others).into_fault(),
+                _ => DiskFault::SlowSync(server, Millis(random.random_range(10..2000))).into_fault(),
+            };
+            let at = Millis(self.duration.0.saturating_sub(random.random_range(1..3000)));
+            self.faults.push(Interval { at, lasts: self.duration, fault });
+        }
+        self.faults.sort_by_key(|interval| interval.at);
+    }
+}
+
 /// A server by name, or whichever leads when it begins.
 fn server(random: &mut Stream, plan: &Plan) -> String {
     if random.random_bool(0.25) { LEADER.to_owned() } else { one(random, &plan.servers) }

@@ -8,7 +8,7 @@ mod faults;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
-use super::{Millis, Plan};
+use super::{Millis, Mix, Plan};
 use crate::random::{Stream, stream};
 
 impl Plan {
@@ -19,7 +19,9 @@ impl Plan {
         plan.draw_workload(&mut stream(seed, "plan: workload"));
         plan.draw_settings(&mut stream(seed, "plan: settings"));
         plan.draw_delays(&mut stream(seed, "plan: delays"));
+        plan.mix = Mix::draw(&mut stream(seed, "plan: mix"));
         plan.draw_faults(&mut stream(seed, "plan: faults"));
+        plan.draw_core(&mut stream(seed, "plan: core"));
         plan
     }
 
