@@ -109,8 +109,8 @@ async fn serve_peer<W: World>(server: &Arc<Server<W>>, mut link: Link) -> io::Re
     link.writer.put(peer::HELLO_REPLY, &HelloReply::Welcome).await?;
     match hello.purpose {
         Purpose::Raft => {
-            let log = node.log.clone();
-            serve_raft::<W>(node.raft.clone(), link, node.heard.clone(), move |bytes| log.takes(bytes as u64)).await
+            let (raft, heard) = (node.raft.clone(), node.heard.clone());
+            serve_raft::<W>(raft, link, heard, move |bytes| node.takes_entries(bytes as u64)).await
         }
         Purpose::Snapshot => {
             serve_snapshot::<W>(node.raft.clone(), node.office.clone(), link, node.heard.clone()).await
@@ -135,8 +135,8 @@ async fn serve_forward<W: World>(node: &Arc<super::node::Node<W>>, mut link: Lin
                 }
                 let mut bytes: Bytes = frame.payload;
                 let batch = batch::take_batch(&mut bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-                if !node.log.takes(batch.frames.len() as u64) {
-                    Some("its disk is full")
+                if !node.takes(batch.frames.len() as u64) {
+                    Some("its disk takes nothing now")
                 } else if node.raft.is_leader() {
                     node.proposer.propose(batch).await;
                     None
