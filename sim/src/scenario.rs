@@ -33,6 +33,12 @@ pub trait Scenario {
         None
     }
 
+    /// Which server leads, as far as the servers told. Faults may ask for it by that name.
+    fn leader(&self, view: &View) -> Option<String> {
+        let _ = view;
+        None
+    }
+
     /// Whether the servers are where they should be when nothing happens any more (equal digests, one leader).
     ///
     /// # Errors

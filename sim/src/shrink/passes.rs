@@ -4,7 +4,7 @@
 //! Settings are known by their lines alone: a line that is deleted stands for its default. So a setting or a kind of
 //! fault that is added is shrunk without anything being added here.
 
-use crate::plan::{Interval, Millis, Plan};
+use crate::plan::{Interval, LEADER, Millis, Plan};
 
 /// The proposals for the thing of that number; none if the plan has no such thing.
 type Pass = fn(&Plan, usize) -> Option<Vec<Plan>>;
@@ -30,7 +30,7 @@ fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
     // A fault of a host that is gone does nothing, and neither does one that never begins.
     let (servers, duration) = (&plan.servers, plan.duration);
     plan.faults.retain(|interval| {
-        let there = |name: &&str| servers.iter().chain(&clients).any(|host| host == name);
+        let there = |name: &String| name == LEADER || servers.iter().chain(&clients).any(|host| host == name);
         let hosts = interval.fault.hosts();
         interval.at < duration && (hosts.is_empty() || hosts.iter().any(there))
     });
@@ -49,9 +49,9 @@ fn smaller(number: u64, least: u64) -> Vec<u64> {
 /// An odd number, so that the majority of fewer is one fewer; those that a fault names stay longest.
 fn fewer_servers(plan: &Plan, thing: usize) -> Option<Vec<Plan>> {
     (thing == 0).then(|| {
-        let named: Vec<&str> = plan.faults.iter().flat_map(|interval| interval.fault.hosts()).collect();
+        let named: Vec<String> = plan.faults.iter().flat_map(|interval| interval.fault.hosts()).collect();
         let mut order: Vec<&String> = plan.servers.iter().collect();
-        order.sort_by_key(|server| !named.contains(&server.as_str()));
+        order.sort_by_key(|server| !named.contains(server));
         let with = |count: usize| changed(plan, |less| less.servers.retain(|server| order[..count].contains(&server)));
         (1..plan.servers.len()).step_by(2).map(with).collect()
     })
