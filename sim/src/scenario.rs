@@ -11,6 +11,7 @@ use restante::world::{BoxFuture, Host};
 use crate::history::{Journal, Process};
 use crate::plan::Plan;
 use crate::random::Stream;
+use crate::record::Interpreter;
 
 /// What runs on the hosts of a run.
 pub trait Scenario {
@@ -38,6 +39,9 @@ pub trait Scenario {
         let _ = view;
         None
     }
+
+    /// Who knows what the frames between these servers and clients say: for showing a run.
+    fn interpreter(&self) -> Box<dyn Interpreter>;
 
     /// Whether the servers are where they should be when nothing happens any more (equal digests, one leader).
     ///

@@ -4,6 +4,7 @@
 //! world that they stand on is another one. What they are told (sizes, timeouts) comes from the plan.
 
 mod client;
+mod frames;
 mod reader;
 mod sender;
 
@@ -14,6 +15,7 @@ use restante::wire::{Name, ServerAddress};
 use restante::world::{BoxFuture, World};
 
 use crate::plan::Plan;
+use crate::record::Interpreter;
 use crate::scenario::{Claim, ClientSeat, Scenario, ServerSeat, View};
 use crate::world::SimWorld;
 
@@ -33,6 +35,10 @@ impl Scenario for Cluster {
 
     fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>> {
         client::start::<SimWorld>(seat)
+    }
+
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Box::new(frames::Frames::default())
     }
 
     /// Servers agree about every entry that they applied and about the state that came of it, and no two of them lead

@@ -5,6 +5,7 @@
 //! simulated world is the same twice, and, with one of its [`Flaw`]s, that the oracle sees a broken promise.
 
 mod client;
+mod frames;
 mod server;
 
 use std::io;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::plan::Plan;
+use crate::record::Interpreter;
 use crate::scenario::{ClientSeat, Scenario, ServerSeat};
 use crate::world::SimWorld;
 
@@ -89,6 +91,10 @@ impl Scenario for Toy {
 
     fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>> {
         client::start::<SimWorld>(seat)
+    }
+
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Box::new(frames::Frames::default())
     }
 }
 
