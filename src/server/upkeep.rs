@@ -65,6 +65,7 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
                 && led_since.is_some_and(|since| W::now() - since > node.settings.election_timeout.1)
             {
                 led_since = None;
+                W::reached("leadership handed over for a full disk");
                 tracing::warn!("the disk is full: handing leadership over");
                 node.hand_over().await;
             }
@@ -98,8 +99,12 @@ fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>) {
     let in_touch = touch.is_some_and(|at| W::now().saturating_duration_since(at) <= patience);
     let closed = node.hub.lock().closed_for.clone();
     match (in_touch, closed) {
-        (true, Some(Refusal::NoLeader)) => node.hub.close_for(None),
+        (true, Some(Refusal::NoLeader)) => {
+            W::reached("a home in touch again");
+            node.hub.close_for(None);
+        }
         (false, None) => {
+            W::reached("a home out of touch");
             tracing::warn!("out of touch with the leader: clients are sent elsewhere");
             node.hub.close_for(Some(Refusal::NoLeader));
         }

@@ -112,6 +112,7 @@ fn settings(plan: &Plan, name: &str) -> Result<Settings, String> {
     settings.checkpoint_log_bytes = SEGMENT_BYTES * 2;
     settings.body_memory_bytes = plan.memory;
     settings.log_cache_bytes = plan.cache;
+    settings.log_entries_kept = plan.keep;
     Ok(settings)
 }
 

@@ -21,6 +21,7 @@
 
 mod fault;
 mod parse;
+pub mod strategy;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -73,6 +74,8 @@ pub struct Plan {
     pub memory: u64,
     /// How many bytes of recent log entries a server keeps in memory.
     pub cache: u64,
+    /// How many log entries stay when the log is cleaned: who lacks more than these gets a snapshot.
+    pub keep: u64,
     /// Silence after which a follower stands for election. A leader says three times as often that it is there.
     pub election: RangeInclusive<Millis>,
     /// How long the network takes for one segment, one way.
@@ -102,6 +105,7 @@ impl Default for Plan {
             pace: Millis(0)..=Millis(40),
             memory: 1 << 20,
             cache: 1 << 20,
+            keep: 1000,
             election: Millis(150)..=Millis(300),
             latency: Millis(1)..=Millis(8),
             work: Millis(0)..=Millis(1),
@@ -152,6 +156,7 @@ impl fmt::Display for Plan {
         writeln!(f, "pace {}", range(&self.pace))?;
         writeln!(f, "memory {}", self.memory)?;
         writeln!(f, "cache {}", self.cache)?;
+        writeln!(f, "keep {}", self.keep)?;
         writeln!(f, "election {}", range(&self.election))?;
         writeln!(f, "latency {}", range(&self.latency))?;
         writeln!(f, "work {}", range(&self.work))?;

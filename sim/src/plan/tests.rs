@@ -90,18 +90,18 @@ fn plan() -> impl Strategy<Value = Plan> {
     let interval = (millis(), millis(), fault()).prop_map(|(at, lasts, fault)| Interval { at, lasts, fault });
     let cluster = (any::<u64>(), names(1), any::<u32>(), any::<u32>(), span(any::<u64>()));
     let delays = (span(millis()), span(millis()), span(millis()), span(millis()));
-    let settings = (any::<u64>(), any::<u64>(), span(positive()));
+    let settings = (any::<u64>(), any::<u64>(), any::<u64>(), span(positive()));
     let phases = (positive(), positive(), positive());
     (cluster, settings, delays, phases, prop::collection::vec(interval, 0..8)).prop_map(
         |(
             (seed, servers, clients, messages, body),
-            (memory, cache, election),
+            (memory, cache, keep, election),
             (pace, latency, work, sync),
             (tick, duration, liveness),
             faults,
         )| {
             let plan = Plan { seed, servers, clients, messages, body, memory, cache, election, ..Plan::default() };
-            Plan { pace, latency, work, sync, tick, duration, liveness, faults, ..plan }
+            Plan { pace, keep, latency, work, sync, tick, duration, liveness, faults, ..plan }
         },
     )
 }
