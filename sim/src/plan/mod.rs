@@ -105,7 +105,7 @@ impl Default for Plan {
             pace: Millis(0)..=Millis(40),
             memory: 1 << 20,
             cache: 1 << 20,
-            keep: 1000,
+            keep: 512,
             election: Millis(150)..=Millis(300),
             latency: Millis(1)..=Millis(8),
             work: Millis(0)..=Millis(1),
