@@ -20,6 +20,7 @@
 //! Reading order: `plan`, `run`, `scenario`, `cluster` (Restante itself on the hosts), `world`, `disk`, `oracle`; `toy`
 //! is the smallest server and client that use every seam, for testing the harness itself.
 
+pub mod check;
 pub mod cluster;
 mod context;
 pub mod disk;
@@ -29,6 +30,7 @@ pub mod network;
 pub mod oracle;
 pub mod plan;
 pub mod random;
+pub mod reach;
 pub mod record;
 pub mod run;
 pub mod scenario;

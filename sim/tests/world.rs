@@ -2,6 +2,7 @@
 
 use restante::world::{BoxFuture, World};
 use restante_sim::plan::Plan;
+use restante_sim::record::Interpreter;
 use restante_sim::run::{Outcome, Verdict, run};
 use restante_sim::scenario::{ClientSeat, Scenario, ServerSeat, Stage};
 use restante_sim::toy::Toy;
@@ -165,6 +166,10 @@ where
 
     fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>> {
         (self.1)(seat)
+    }
+
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Toy::default().interpreter()
     }
 }
 

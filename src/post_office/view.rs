@@ -101,6 +101,11 @@ pub struct Totals {
 }
 
 impl PostOffice {
+    /// How many sends got the outcome that they had before, as far as this copy of the state has seen.
+    pub fn repeats(&self) -> u64 {
+        self.repeats
+    }
+
     /// Index of the last entry that was applied; 0 before the first.
     pub fn applied(&self) -> u64 {
         self.applied

@@ -191,6 +191,7 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        W::reached("entries that were not committed cut off");
         let after = last.map(|id| id.index);
         self.log.truncate_after(after).await?;
         let after = after.unwrap_or(0);
@@ -201,6 +202,7 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
     async fn purge(&mut self, up_to: LogId) -> io::Result<()> {
         // The mark first: segments may go only when a restart knows that they did.
         self.log.put(MetaKey::Purged, encode(&up_to)).await?;
+        W::reached("the log purged");
         self.log.purge(up_to.index).await
     }
 }

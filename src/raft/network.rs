@@ -378,6 +378,7 @@ async fn send_snapshot<W: World>(link: &mut Link, vote: Vote, snapshot: Snapshot
         return Err(io::Error::other("a snapshot that was received is not for sending"));
     };
     link.writer.put(peer::SNAPSHOT_BEGIN, &SnapshotBegin { vote, meta: snapshot.meta }).await?;
+    W::reached("a snapshot sent");
     let mut after: Option<Vec<u8>> = None;
     loop {
         let (source, from) = (reader.clone(), after.take());

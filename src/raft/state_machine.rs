@@ -16,9 +16,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::types::{EntryBody, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::post_office::{Change, Effect, PostOffice};
+use crate::post_office::{Answer, BatchVerdict, Change, Effect, PostOffice};
 use crate::storage::{Checkpoint, SnapshotReader, SnapshotWriter};
-use crate::wire::{Incarnation, Name, frame};
+use crate::wire::client::SendFailure;
+use crate::wire::{Incarnation, Name, SendOutcome, SendRefusal, frame};
 use crate::world::{Disk, Event, World};
 
 /// Who is told what applying did. Called with the office's lock held: it may lock its own state, and must not wait.
@@ -180,10 +181,23 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
                 let mut post_office = office.post_office.lock();
                 match entry.payload {
                     EntryPayload::Blank => {}
-                    EntryPayload::Normal(EntryBody(body)) => post_office
-                        .apply_entry(id.index, &body, &mut |effect| office.listener.effect(effect))
-                        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {e}", id.index)))?,
+                    EntryPayload::Normal(EntryBody(body)) => {
+                        let repeats = post_office.repeats();
+                        let applied = post_office.apply_entry(id.index, &body, &mut |effect| {
+                            place_of(&effect).into_iter().for_each(W::reached);
+                            office.listener.effect(effect);
+                        });
+                        applied.map_err(|e| {
+                            io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {e}", id.index))
+                        })?;
+                        if post_office.repeats() > repeats {
+                            W::reached("a repeated send got its first outcome");
+                        }
+                    }
                     EntryPayload::Membership(membership) => {
+                        if membership.get_joint_config().len() > 1 {
+                            W::reached("two memberships at once");
+                        }
                         post_office.founded_by(members_of(&membership));
                         office.position.lock().membership = StoredMembership::new(Some(id), membership);
                     }
@@ -206,6 +220,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
         let free = W::blocking(move || disk.free_bytes()).await;
         // A checkpoint that finds no room would end Raft. It is put off instead: the log keeps what it would have had.
         if !force && free.is_ok_and(|free| free < bytes.saturating_mul(2) + (2 << 20)) {
+            W::reached("a checkpoint put off");
             tracing::warn!(bytes, "no room for a checkpoint: put off");
             self.0.post_office.lock().changes_lost();
             return None;
@@ -243,6 +258,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
         drop(position);
         office.listener.installed(&current);
         drop(current);
+        W::reached("a snapshot installed");
         if let Some(id) = meta_id {
             let detail = format!("index={} term={}", id.index, id.leader_id);
             W::observe(|| Event { kind: "install", who: None, detail });
@@ -277,6 +293,27 @@ pub fn load(checkpoint: &Checkpoint) -> io::Result<PostOffice> {
     Ok(office)
 }
 
+/// The rarer of what entries bring about, for whoever watches.
+fn place_of(effect: &Effect<'_>) -> Option<&'static str> {
+    Some(match effect {
+        Effect::Batch { verdict: BatchVerdict::Repeat, .. } => "a batch repeated",
+        Effect::Batch { verdict: BatchVerdict::Gap { .. }, .. } => "a batch after a gap",
+        Effect::Sent { result: Ok(SendOutcome::Refused(SendRefusal::NoSuchClient)), .. } => "a send to nobody refused",
+        Effect::Sent { result: Ok(SendOutcome::Refused(SendRefusal::InboxFull)), .. } => "a full inbox refused a send",
+        Effect::Sent { result: Err(SendFailure::Gap { .. }), .. } => "a send after a gap",
+        Effect::Sent { result: Err(SendFailure::StreamClosed), .. } => "a send on a closed stream",
+        Effect::Sent { result: Err(SendFailure::AlreadyAnswered), .. } => "a send whose answer was confirmed",
+        Effect::Sent { result: Err(SendFailure::WindowFull { .. }), .. } => "a full window refused a send",
+        Effect::Answered { answer: Answer::Refused(_), .. } => "a request refused",
+        Effect::Answered { answer: Answer::Enrolled { .. }, .. } => "an incarnation given",
+        Effect::Answered { answer: Answer::Detached, .. } => "a reader detached",
+        Effect::Fenced { by: Some(_), .. } => "a reader fenced",
+        Effect::Fenced { by: None, .. } => "a reader's registration ended",
+        Effect::StreamClosed { .. } => "a stream closed",
+        _ => return None,
+    })
+}
+
 fn members_of(membership: &Membership) -> impl Iterator<Item = (Incarnation, Name, String)> {
     membership.nodes().map(|(incarnation, member)| (*incarnation, member.name.clone(), member.address.clone()))
 }
@@ -302,6 +339,7 @@ impl<W: World> RaftSnapshotBuilder<TypeConfig<W>> for Builder<W> {
             let mut post_office = self.office.post_office.lock();
             match flushed {
                 Ok(()) => {
+                    W::reached("a checkpoint taken");
                     post_office.changes_durable();
                     post_office.release_contents(self.office.body_memory_bytes);
                 }

@@ -64,6 +64,7 @@ pub(super) async fn find_identity<W: World>(
             Decision::Found(founders) => {
                 let cluster = ClusterId(rand::RngExt::random(&mut W::rng()));
                 let incarnation = founders.iter().find(|f| f.server.name == *name).map_or(0, |f| f.incarnation);
+                W::reached("a cluster founded");
                 tracing::info!(%cluster, "every listed server is empty: founding a cluster");
                 Some(Identity { cluster, name: name.clone(), incarnation, founding: founders })
             }
@@ -71,6 +72,7 @@ pub(super) async fn find_identity<W: World>(
                 let join = Bootstrap::Join { disk, address: server.settings.address().to_owned() };
                 match ask::<W>(&server.host, name, &member, &join, JOIN_PATIENCE).await {
                     Ok(BootstrapReply::Joined { cluster, incarnation }) => {
+                        W::reached("a cluster joined with a new disk");
                         tracing::info!(%cluster, incarnation, "joining a cluster with a new disk");
                         Some(Identity { cluster, name: name.clone(), incarnation, founding: Vec::new() })
                     }

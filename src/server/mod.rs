@@ -133,6 +133,7 @@ pub async fn run<W: World>(
 async fn open_directory<W: World>(disk: Arc<dyn Disk>) -> Result<DataDirectory, OpenError> {
     W::blocking(move || match DataDirectory::open::<W>(disk.clone()) {
         Err(damaged @ OpenError::Damaged { .. }) => {
+            W::reached("a damaged directory set aside");
             tracing::error!(%damaged, "setting the data aside");
             DataDirectory::open_set_aside::<W>(disk, &damaged.to_string())
         }
@@ -176,6 +177,7 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
             Err(node::StartError::Damaged(reason)) => reason,
             Err(node::StartError::Other(error)) => return Err(error),
         };
+        W::reached("damaged data set aside");
         tracing::error!(reason, "this server's data is damaged: setting it aside, joining again with an empty disk");
         let set = W::blocking(move || directory.set_aside::<W>(&reason).map(|()| directory));
         directory = set.await?;

@@ -328,6 +328,11 @@ impl<W: World> Node<W> {
         let metrics = metrics.borrow_watched();
         let role = (metrics.current_term, metrics.state.is_leader());
         if *before != Some(role) {
+            match (before.is_some_and(|(_, led)| led), role.1) {
+                (false, true) => W::reached("a leader elected"),
+                (true, false) => W::reached("a leader stepped down"),
+                _ => {}
+            }
             *before = Some(role);
             let name = if role.1 { "leader" } else { "follower" };
             W::observe(|| Event { kind: "role", who: None, detail: format!("term={} role={name}", role.0) });

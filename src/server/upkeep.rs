@@ -90,6 +90,7 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
                 && led_since.is_some_and(|since| W::now() - since > node.settings.election_timeout.1)
             {
                 led_since = None;
+                W::reached("leadership handed over for a full disk");
                 hand_over(&node, "the disk is full").await;
             }
         }
@@ -125,8 +126,12 @@ fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>) {
     let in_touch = in_touch && !left_behind && !node.disk_hangs();
     let closed = node.hub.lock().closed_for.clone();
     match (in_touch, closed) {
-        (true, Some(Refusal::NoLeader)) => node.hub.close_for(None),
+        (true, Some(Refusal::NoLeader)) => {
+            W::reached("a home in touch again");
+            node.hub.close_for(None);
+        }
         (false, None) => {
+            W::reached("a home out of touch");
             tracing::warn!(
                 left_behind,
                 hangs = node.disk_hangs(),

@@ -99,6 +99,7 @@ fn settings(plan: &Plan, name: &str) -> Result<Settings, String> {
     settings.pending_bytes = usize::try_from(plan.mix.pending).unwrap_or(usize::MAX);
     settings.quotas.inbox_messages = plan.mix.inbox;
     settings.quotas.stream_window = u32::try_from(plan.mix.window).unwrap_or(u32::MAX);
+    settings.log_entries_kept = plan.keep;
     Ok(settings)
 }
 

@@ -23,6 +23,7 @@ mod fault;
 mod mix;
 mod parse;
 mod quiet;
+pub mod strategy;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,8 @@ pub struct Plan {
     pub memory: u64,
     /// How many bytes of recent log entries a server keeps in memory.
     pub cache: u64,
+    /// How many log entries stay when the log is cleaned: who lacks more than these gets a snapshot.
+    pub keep: u64,
     /// Silence after which a follower stands for election. A leader says three times as often that it is there.
     pub election: RangeInclusive<Millis>,
     /// How long the network takes for one segment, one way.
@@ -116,6 +119,7 @@ impl Default for Plan {
             pace: Millis(0)..=Millis(40),
             memory: 1 << 20,
             cache: 1 << 20,
+            keep: 512,
             election: Millis(150)..=Millis(300),
             latency: Millis(1)..=Millis(8),
             work: Millis(0)..=Millis(1),
@@ -185,6 +189,7 @@ impl fmt::Display for Plan {
         writeln!(f, "pace {}", range(&self.pace))?;
         writeln!(f, "memory {}", self.memory)?;
         writeln!(f, "cache {}", self.cache)?;
+        writeln!(f, "keep {}", self.keep)?;
         writeln!(f, "election {}", range(&self.election))?;
         writeln!(f, "latency {}", range(&self.latency))?;
         writeln!(f, "work {}", range(&self.work))?;

@@ -60,6 +60,7 @@ impl Plan {
             "pace" => self.pace = range(rest, millis)?,
             "memory" => self.memory = number(rest)?,
             "cache" => self.cache = number(rest)?,
+            "keep" => self.keep = number(rest)?,
             "election" => self.election = range(rest, positive)?,
             "latency" => self.latency = range(rest, millis)?,
             "work" => self.work = range(rest, millis)?,

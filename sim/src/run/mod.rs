@@ -26,6 +26,7 @@ use crate::oracle::raft::Raft;
 use crate::oracle::{self, Promise, Violation};
 use crate::plan::{Millis, Plan};
 use crate::random::stream;
+use crate::reach::Reach;
 use crate::scenario::{Scenario, Stage, Stages, View};
 use crate::trace::{Event, Lines, Trace};
 
@@ -99,6 +100,8 @@ pub struct Outcome {
     pub lines: Vec<String>,
     /// How many faults of each kind began.
     pub faults: BTreeMap<&'static str, u32>,
+    /// The places that were reached.
+    pub reach: Reach,
     /// Disk operations outside of `World::blocking`, which hold up a thread in production.
     pub operations_outside_blocking: u64,
 }
@@ -136,6 +139,7 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
     // The trace ends before destructors run: what the end of the simulation does to them is not part of the run.
     let trace = context.take_trace();
     let (events, hash) = trace.as_ref().map_or((0, 0), |trace| (trace.count(), trace.hash()));
+    let reach = trace.as_ref().map(|trace| trace.reach().clone()).unwrap_or_default();
     let (lines, verdict) = match trace.map(Trace::finish) {
         Some(Ok(lines)) => (lines, verdict),
         Some(Err(error)) => (Vec::new(), Verdict::Harness(format!("cannot write the trace: {error}"))),
@@ -143,7 +147,7 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
     };
     let operations_outside_blocking = context.operations_outside_blocking();
     drop(runner);
-    Outcome { verdict, hash, events, simulated, history, lines, faults, operations_outside_blocking }
+    Outcome { verdict, hash, events, simulated, history, lines, faults, reach, operations_outside_blocking }
 }
 
 /// A panic says most, then a contradiction, then a broken promise, then what did not come to be.

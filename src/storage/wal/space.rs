@@ -75,7 +75,10 @@ async fn keep_trying<W: World>(shared: Arc<Shared>) {
         .await;
         let (full, poison) = match &made {
             Ok(_) => (false, None),
-            Err(error) if is_full(error) => (true, None),
+            Err(error) if is_full(error) => {
+                W::reached("the disk is full");
+                (true, None)
+            }
             Err(error) => (false, Some(writer::poison(&shared, error))),
         };
         {

@@ -44,6 +44,7 @@ pub async fn open<W: World>(disk: Arc<dyn Disk>, mut settings: LogSettings) -> R
     })
     .await?;
     if let Some((segment, offset)) = recovered.cut {
+        W::reached("a torn tail cut");
         tracing::warn!(segment, offset, "cut a batch off the log's end that was never completely written");
     }
     let bounds = recovered.index.bounds();
@@ -282,6 +283,7 @@ impl Writer {
         .await;
         let (items, lazy) = items;
         if let Err(error) = written {
+            W::reached("a write of the log failed");
             // Whoever waits for this batch comes before whoever waits in the queue.
             let waiting = poison(&self.shared, &error);
             self.tell(items, &Err(&error));

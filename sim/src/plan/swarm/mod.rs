@@ -46,6 +46,7 @@ impl Plan {
         self.cache = *[0, 8 << 10, 1 << 20].choose(random).unwrap_or(&0);
         let least = random.random_range(90..=400);
         self.election = Millis(least)..=Millis(least + random.random_range(50..=400));
+        self.keep = *[0, 16, 512].choose(random).unwrap_or(&0);
     }
 
     fn draw_delays(&mut self, random: &mut Stream) {
