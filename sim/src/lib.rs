@@ -23,12 +23,14 @@
 pub mod cluster;
 mod context;
 pub mod disk;
+pub mod explain;
 pub mod history;
 pub mod network;
 pub mod oracle;
 pub mod plan;
 pub mod random;
 pub mod record;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod story;

@@ -11,7 +11,7 @@ use restante::world::{BoxFuture, Host};
 use crate::history::{Journal, Process};
 use crate::plan::Plan;
 use crate::random::Stream;
-use crate::record::Interpreter;
+use crate::record::{Interpreter, Sizes};
 
 /// What runs on the hosts of a run.
 pub trait Scenario {
@@ -30,7 +30,15 @@ pub trait Scenario {
     }
 
     /// Who knows what the frames between these servers and clients say: for showing a run.
-    fn interpreter(&self) -> Box<dyn Interpreter>;
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Box::new(Sizes)
+    }
+
+    /// Which server leads, as far as the servers told. Faults may ask for it by that name.
+    fn leader(&self, view: &View) -> Option<String> {
+        let _ = view;
+        None
+    }
 
     /// Whether the servers are where they should be when nothing happens any more (equal digests, one leader).
     ///

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use restante_sim::plan::{Fault, Plan};
+use restante_sim::plan::{DiskFault, Fault, Plan};
 use restante_sim::run::{Outcome, Verdict, run};
 use restante_sim::toy::Toy;
 use restante_sim::trace::Lines;
@@ -25,7 +25,7 @@ at 7s for 1s partition client1 | a
 /// A seed's plan for the toy, which replicates nothing and so cannot bear the loss of a disk.
 fn plan_of(seed: u64) -> Plan {
     let mut plan = Plan::from_seed(seed);
-    plan.faults.retain(|interval| !matches!(interval.fault, Fault::LostDisk(_)));
+    plan.faults.retain(|interval| !matches!(interval.fault, Fault::Disk(DiskFault::LostDisk(_))));
     plan
 }
 

@@ -1,7 +1,7 @@
 //! The oracle sees what the toy does wrong, and names the promise that it breaks.
 
 use restante_sim::oracle::Promise;
-use restante_sim::plan::{Fault, Plan};
+use restante_sim::plan::{DiskFault, Fault, Plan};
 use restante_sim::run::{Verdict, run};
 use restante_sim::toy::{Flaw, Toy};
 use restante_sim::trace::Lines;
@@ -9,7 +9,7 @@ use restante_sim::trace::Lines;
 /// A seed's plan for the toy, which replicates nothing and so cannot bear the loss of a disk.
 fn plan_of(seed: u64) -> Plan {
     let mut plan = Plan::from_seed(seed);
-    plan.faults.retain(|interval| !matches!(interval.fault, Fault::LostDisk(_)));
+    plan.faults.retain(|interval| !matches!(interval.fault, Fault::Disk(DiskFault::LostDisk(_))));
     plan
 }
 

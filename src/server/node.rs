@@ -19,7 +19,7 @@ use crate::storage::{Checkpoint, Identity, Log, LogError, LogSettings, MetaKey, 
 use crate::wire::command::Command;
 use crate::wire::peer::{BootstrapReply, FoundingMember, Hello, PeerRefusal};
 use crate::wire::{Incarnation, Name, Nonce, Origin, Refusal};
-use crate::world::{Disk, Host, WatchReceiver, World};
+use crate::world::{Disk, Event, Host, WatchReceiver, World};
 
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(1);
@@ -274,7 +274,9 @@ impl<W: World> Node<W> {
         ];
         let mut metrics = self.raft.server_metrics();
         let mut states = self.raft.metrics();
+        let mut role = None;
         loop {
+            self.tell_role(&mut role);
             // In a statement of its own: a guard in the condition would be held across the await below, where a task
             // that fails meanwhile waits for the lock.
             let failure = self.failure.lock().take();
@@ -306,6 +308,18 @@ impl<W: World> Node<W> {
                 // A refusal is noted by whoever opens connections, which changes no metric.
                 () = W::sleep(Duration::from_millis(500)) => {}
             }
+        }
+    }
+
+    /// Tells whoever watches when this server begins or ceases to lead.
+    fn tell_role(&self, before: &mut Option<(u64, bool)>) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let role = (metrics.current_term, metrics.state.is_leader());
+        if *before != Some(role) {
+            *before = Some(role);
+            let name = if role.1 { "leader" } else { "follower" };
+            W::observe(|| Event { kind: "role", who: None, detail: format!("term={} role={name}", role.0) });
         }
     }
 

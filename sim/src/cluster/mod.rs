@@ -60,6 +60,15 @@ impl Scenario for Cluster {
         }
     }
 
+    /// Whoever said last that it leads, in the highest term in which anybody did.
+    fn leader(&self, view: &View) -> Option<String> {
+        let leads = |((host, kind), detail): (&(String, &'static str), &String)| {
+            let term = detail.strip_prefix("term=")?.strip_suffix(" role=leader")?.parse::<u64>().ok()?;
+            (*kind == "role").then(|| (term, host.clone()))
+        };
+        view.observed.iter().filter_map(leads).max().map(|(_, host)| host)
+    }
+
     /// All servers have applied the same entries. Together with the claims: their states are equal.
     fn settled(&self, view: &View) -> Result<(), String> {
         let applied = |server: &String| view.observed.get(&(server.clone(), "apply"));

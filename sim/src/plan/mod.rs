@@ -15,9 +15,11 @@
 //! [`Plan::warnings`] says so). A plan's text ([`std::fmt::Display`]) parses back to the plan ([`std::str::FromStr`]).
 //! Lines that start with `#` are comments.
 //!
-//! To add a setting: a field of [`Plan`], a line each in `display` and `parse`. To add a kind of fault: a variant of
-//! [`Fault`], a line each in the same two, what it does in `run::faults`, and its weight in `swarm`.
+//! A fault may name `leader`: whichever server leads when it begins.
+//!
+//! To add a setting: a field of [`Plan`], a line each in `display` and `parse`. To add a kind of fault: see `fault`.
 
+mod fault;
 mod parse;
 mod swarm;
 #[cfg(test)]
@@ -27,6 +29,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+pub use self::fault::{ClockFault, DiskFault, Fault, Groups, HostFault, Interval, LEADER, NetworkFault, Rate};
 pub use self::parse::BadPlan;
 
 /// A span of simulated time, in milliseconds: turmoil's timers know nothing finer.
@@ -111,76 +114,6 @@ impl Default for Plan {
     }
 }
 
-/// A fault that begins and ends by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interval {
-    /// When it begins.
-    pub at: Millis,
-    /// How long it lasts. Whatever is still on when the safety phase ends, ends then.
-    pub lasts: Millis,
-    /// What.
-    pub fault: Fault,
-}
-
-/// What goes wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// The machine loses its power, and with it what its disk has not synced. The others hear nothing of it.
-    Crash(String),
-    /// The process is killed; the machine goes on, so nothing that was written is lost, and connections are closed.
-    Bounce(String),
-    /// The server is told to stop, and starts again when it ends.
-    Stop(String),
-    /// All servers lose their power at once.
-    PowerCut,
-    /// The process stands still, and then goes on as if nothing had been.
-    Pause(String),
-    /// Segments between hosts of different groups are lost. Hosts that are in no group are not affected.
-    Partition(Vec<Vec<String>>),
-    /// Segments between hosts of different groups wait until it ends, and then arrive at once.
-    Hold(Vec<Vec<String>>),
-    /// Every sync of this server takes so much longer.
-    SlowSync(String, Millis),
-    /// The process is killed, and its disk is empty when it comes back.
-    LostDisk(String),
-}
-
-impl Fault {
-    /// The word that a plan has for it.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Crash(_) => "crash",
-            Self::Bounce(_) => "bounce",
-            Self::Stop(_) => "stop",
-            Self::PowerCut => "power-cut",
-            Self::Pause(_) => "pause",
-            Self::Partition(_) => "partition",
-            Self::Hold(_) => "hold",
-            Self::SlowSync(..) => "slow-sync",
-            Self::LostDisk(_) => "lost-disk",
-        }
-    }
-
-    /// The hosts that it names.
-    pub fn hosts(&self) -> Vec<&str> {
-        match self {
-            Self::Crash(host) | Self::Bounce(host) | Self::Stop(host) | Self::Pause(host) | Self::LostDisk(host) => {
-                vec![host]
-            }
-            Self::SlowSync(host, _) => vec![host],
-            Self::PowerCut => Vec::new(),
-            Self::Partition(groups) | Self::Hold(groups) => groups.iter().flatten().map(String::as_str).collect(),
-        }
-    }
-}
-
-impl Interval {
-    /// When it ends.
-    pub fn end(&self) -> Millis {
-        Millis(self.at.0.saturating_add(self.lasts.0))
-    }
-}
-
 impl Plan {
     /// The clients' names.
     pub fn client_names(&self) -> Vec<String> {
@@ -193,7 +126,7 @@ impl Plan {
         let mut warnings = Vec::new();
         for interval in &self.faults {
             for host in interval.fault.hosts() {
-                if !self.servers.iter().chain(&clients).any(|name| name == host) {
+                if host != LEADER && !self.servers.iter().chain(&clients).any(|name| *name == host) {
                     warnings.push(format!("`{interval}` names {host}, which is no host of this plan"));
                 }
             }
@@ -227,28 +160,5 @@ impl fmt::Display for Plan {
         writeln!(f, "duration {}", self.duration)?;
         writeln!(f, "liveness {}", self.liveness)?;
         self.faults.iter().try_for_each(|interval| writeln!(f, "{interval}"))
-    }
-}
-
-impl fmt::Display for Interval {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at {} for {} {}", self.at, self.lasts, self.fault)
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind())?;
-        match self {
-            Self::Crash(host) | Self::Bounce(host) | Self::Stop(host) | Self::Pause(host) | Self::LostDisk(host) => {
-                write!(f, " {host}")
-            }
-            Self::SlowSync(host, by) => write!(f, " {host} {by}"),
-            Self::PowerCut => Ok(()),
-            Self::Partition(groups) | Self::Hold(groups) => {
-                let groups: Vec<String> = groups.iter().map(|group| group.join(" ")).collect();
-                write!(f, " {}", groups.join(" | "))
-            }
-        }
     }
 }

@@ -6,7 +6,6 @@
 
 mod faults;
 mod hosts;
-mod links;
 mod progress;
 
 use std::collections::BTreeMap;
