@@ -15,6 +15,11 @@ use crate::record::{Interpreter, Sizes};
 
 /// What runs on the hosts of a run.
 pub trait Scenario {
+    /// The plan that a seed grows into, as far as this scenario can bear it.
+    fn plan_of(&self, seed: u64) -> Plan {
+        Plan::from_seed(seed)
+    }
+
     /// One life of a server. It goes on until the runner ends it; ending by itself, for whatever reason, fails the run.
     fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>>;
 

@@ -119,6 +119,8 @@ impl Frames {
                 format!("The reader of {} vanished from {home}, epoch {epoch}", self.owner(registration))
             }
             Command::Enroll { server, .. } => format!("Enroll a disk of {server}"),
+            Command::AddServer { server, address, .. } => format!("Add server {server} at {address}"),
+            Command::RemoveServer { server, .. } => format!("Remove server {server}"),
             Command::SetQuotas(_) => "Set quotas".to_owned(),
             Command::Tick => "Tick".to_owned(),
         })
@@ -132,6 +134,14 @@ impl Frames {
             Request::Who { .. } => Said::new(Sort::Client, "Who"),
             Request::Status { .. } => Said::new(Sort::Client, "Status"),
             Request::Goodbye => Said::new(Sort::Hello, "Goodbye"),
+            Request::AddServer { server, .. } => {
+                Said::new(Sort::Client, format!("Add server {} at {}", server.name, server.address))
+            }
+            Request::RemoveServer { server, force, .. } => {
+                let force = if force { ", even if too few of the others are up" } else { "" };
+                Said::new(Sort::Client, format!("Remove server {server}{force}"))
+            }
+            Request::TransferLeadership { server, .. } => Said::new(Sort::Client, format!("Let {server} lead")),
         })
     }
 
@@ -144,6 +154,11 @@ impl Frames {
             Reply::Registered { nonce, registration } => {
                 self.registrations.insert(registration, self.asker(nonce));
                 client(format!("Registered {}", self.owner(registration)))
+            }
+            Reply::Done { .. } => client("Done".to_owned()),
+            Reply::Servers { servers } => {
+                let names: Vec<String> = servers.iter().map(|server| server.name.to_string()).collect();
+                client(format!("The servers are {}", names.join(", ")))
             }
             Reply::Deregistered { .. } => client("Deregistered".to_owned()),
             Reply::StreamOpened { nonce, stream, registration } => {
@@ -367,6 +382,7 @@ fn founding(reply: &BootstrapReply) -> String {
         BootstrapReply::SetAside => "An older disk of mine was set aside".to_owned(),
         BootstrapReply::Member { founders, .. } => format!("I belong to a cluster of {} founders", founders.len()),
         BootstrapReply::Joined { incarnation, .. } => format!("You are taken in as incarnation {incarnation}"),
+        BootstrapReply::Retired => "Your disk belongs to the cluster no more".to_owned(),
         BootstrapReply::Refused(why) => format!("Refused: {why}"),
     }
 }
