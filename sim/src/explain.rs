@@ -150,7 +150,8 @@ impl Teller<'_> {
             return Ok(());
         }
         let is_pointed_at = self.story.focuses.iter().any(|focus| focus.moments.binary_search(&n).is_ok());
-        let is_counted = moment.kind.is_traffic() && !is_pointed_at && !self.options.all && self.host.is_none();
+        let is_many = moment.kind.is_traffic() || moment.kind == Kind::Moved;
+        let is_counted = is_many && !is_pointed_at && !self.options.all && self.host.is_none();
         match moment.lane.filter(|_| is_counted) {
             Some(lane) => {
                 self.counted.moments.push(n);
@@ -183,7 +184,13 @@ impl Teller<'_> {
         let told: Vec<String> = by_lane
             .iter()
             .map(|(lane, counts)| {
-                let counts: Vec<String> = counts.iter().map(|(kind, count)| counted(*kind, *count)).collect();
+                let mut counts: Vec<String> = counts.iter().map(|(kind, count)| counted(*kind, *count)).collect();
+                let at = |n: &&usize| {
+                    (self.story.moments[**n].lane, self.story.moments[**n].kind) == (Some(*lane), Kind::Moved)
+                };
+                // Of its moves, where it is now matters.
+                counts.extend(moments.iter().rfind(at).map(|n| self.story.moments[*n].text.clone()));
+                counts.retain(|count| !count.is_empty());
                 format!("{} {}", self.story.lanes[*lane].name, counts.join(", "))
             })
             .collect();
@@ -207,6 +214,8 @@ fn counted(kind: Kind, count: usize) -> String {
         Kind::Delivered => format!("received {count}"),
         Kind::Acknowledged => format!("acknowledged {count} time{s}"),
         Kind::Confirmed => format!("{count} confirmed"),
+        Kind::Moved if count > 1 => format!("moved {count} times"),
+        Kind::Moved => String::new(),
         other => format!("{count} × {}", other.name()),
     }
 }

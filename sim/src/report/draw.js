@@ -133,7 +133,7 @@ function drawFaults() {
     const left = Math.max(x(from), -4), right = Math.min(x(to), view.width + 4);
     for (const [nth, lane] of lanes.entries()) {
       const top = laneY(lane) - view.lane / 2;
-      paint.globalAlpha = isLink ? 0.28 : 0.13;
+      paint.globalAlpha = isLink ? 0.4 : 0.13;
       paint.fillStyle = isLink ? hatch : color.fault;
       paint.fillRect(left, top + 2, Math.max(right - left, 1.5), view.lane - 4);
       paint.globalAlpha = 0.5;
@@ -202,24 +202,27 @@ function drawTracks() {
 }
 
 function drawMessages() {
-  let visible = 0;
-  const lost = [], followed = [];
-  const searching = view.sends || view.texts;
-  const all = [];
-  eachVisible((n) => {
-    visible++;
-    if (searching && isFollowed(n)) followed.push(n);
-    else if (messages.took[n] === -1) lost.push(n);
-    else if (all.length <= SINGLY + 1) all.push(n);
-  });
-  view.visible = visible;
-  view.dense = all.length > singly();
-  const heads = visible < 900;
-  if (view.dense) drawLoads();
-  else for (const n of all) drawMessage(n, searching ? 0.1 : weight(n), 1, heads);
-  if (view.dense) drawStubs(lost);
-  else for (const n of lost) drawMessage(n, searching ? 0.15 : 0.7, 1, true);
-  for (const n of followed.slice(0, SINGLY)) drawMessage(n, 1, 1.8, true);
+  const [from, to] = part(view.shown);
+  view.visible = to - from;
+  // How many there are is known before they are looked at.
+  const all = view.visible > 3 * SINGLY ? [] : visible(view.shown);
+  view.dense = view.visible > 3 * SINGLY || all.length > singly();
+  if (!view.dense) view.visible = all.length;
+  const lost = visible(view.lost);
+  if (view.dense) {
+    drawLoads();
+    drawStubs(lost);
+  } else {
+    const heads = all.length < 900;
+    for (const n of all) {
+      const alpha = view.followed ? 0.1 : weight(n);
+      drawMessage(n, alpha, 1, heads || messages.took[n] === -1);
+    }
+  }
+  if (view.followed) {
+    const followed = visible(view.followed);
+    for (const n of followed.slice(0, SINGLY)) drawMessage(n, 1, followed.length > singly() ? 1 : 1.8, true);
+  }
   paint.globalAlpha = 1;
 }
 
@@ -227,7 +230,7 @@ function drawMessages() {
 function drawStubs(lost) {
   const last = new Map();
   for (const n of lost) {
-    const [px, y] = [x(messages.sent[n]), laneY(messages.from[n])];
+    const px = x(messages.sent[n]), y = laneY(messages.from[n]);
     const side = messages.to[n] > messages.from[n] ? 1 : -1;
     const key = side * (messages.from[n] + 1);
     if (px - (last.get(key) ?? -99) < 6) continue;
@@ -273,7 +276,7 @@ function drawMessage(n, alpha, width, head, own = color.lanes[messages.from[n]])
       paint.lineTo(x1 - dx, y1 - dy);
     }
     paint.stroke();
-  } else if (head) {
+  } else if (head && messages.took[n] >= 0) {
     const angle = Math.atan2(y1 - y0, x1 - x0), size = 5 + width;
     paint.beginPath();
     paint.moveTo(x1, y1);

@@ -70,7 +70,7 @@ function search() {
     }
   }
   byId("found").textContent = found;
-  redraw();
+  refilter();
 }
 
 /** Shows a send's whole way, if it is short enough to be legible. */
@@ -89,7 +89,6 @@ function clear() {
   for (const lane of byId("lanes").children) lane.setAttribute("aria-pressed", "false");
   search();
   pick(null);
-  refilter();
 }
 
 /** The next thing that was seen on the selected host. */
@@ -278,7 +277,7 @@ function start() {
   byId("steps").hidden = run.focuses.length < 2;
   fillToolbar();
   readColors();
-  view.loads = loads(isShown);
+  refilter();
   fillRun();
   fillPicked();
   fillPlan();
@@ -312,6 +311,10 @@ async function selfcheck() {
       isInWindow: box.top >= 0 && box.left + px <= innerWidth && box.top + py <= innerHeight,
       isMarked: pixel[3] > 150 && pixel[0] > pixel[1] + 60 && pixel[0] > pixel[2] + 60,
     };
+  }
+  if (view.dense && messages.count) {
+    look(messages.sent[messages.count >> 1] - 20000, 60000);
+    drawAll();
   }
   // A click on the middle of a message that is drawn, where no mark is nearer.
   const middle = (n) => {

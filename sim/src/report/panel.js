@@ -57,7 +57,9 @@ function fillRun() {
     }
   }
   const chapters = [];
-  for (let n = 0; n < moments.count; n++) if (CHAPTERS.has(moments.kind[n])) chapters.push(n);
+  // That everybody starts at the beginning is no news.
+  const isNews = (n) => CHAPTERS.has(moments.kind[n]) && !(moments.kind[n] === KIND.start && moments.at[n] === 0);
+  for (let n = 0; n < moments.count; n++) if (isNews(n)) chapters.push(n);
   target.append(make("h3", {}, "What happened"), listOf(chapters, 250));
   target.append(make("h3", {}, "Signs"), legend());
   target.append(make("h3", {}, "The run again"), command());

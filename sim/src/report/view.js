@@ -13,7 +13,8 @@ const view = {
   sends: null, texts: null,
   focus: -1,
   picked: null, hover: null,
-  loads: null, most: 1,
+  // What passes the filters, and of that what was lost and what is followed.
+  loads: null, shown: null, lost: null, followed: null,
 };
 
 const x = (at) => ((at - view.from) / view.span) * view.width;
@@ -34,18 +35,35 @@ function isFollowed(n) {
   return !view.texts || view.texts.has(messages.text[n]);
 }
 
-/** Calls `f` with every message that is shown and touches the part that is looked at. */
-function eachVisible(f) {
-  const to = view.from + view.span;
-  const end = lowerBound(messages.sent, to);
-  for (let n = lowerBound(messages.sent, view.from - USUAL); n < end; n++) {
-    if (isShown(n) && endOf(n) >= view.from && endOf(n) - messages.sent[n] <= USUAL) f(n);
-  }
-  for (const n of messages.slow) if (messages.sent[n] <= to && endOf(n) >= view.from && isShown(n)) f(n);
+/** Places in the columns, with their times, so that a part can be found without looking at the rest. */
+function select(isWanted, among) {
+  const places = [];
+  if (among) for (const n of among) isWanted(n) && places.push(n);
+  else for (let n = 0; n < messages.count; n++) if (isWanted(n)) places.push(n);
+  return { places, times: Float64Array.from(places, (n) => messages.sent[n]) };
+}
+
+/** Which of a selection touch the part that is looked at: from where to where; some may just miss it. */
+function part({ times }) {
+  return [lowerBound(times, view.from - USUAL), lowerBound(times, view.from + view.span)];
+}
+
+const touches = (n) => endOf(n) >= view.from && messages.sent[n] <= view.from + view.span;
+
+/** Those of a selection that touch the part that is looked at. */
+function visible(selection) {
+  const [from, to] = part(selection);
+  const usual = selection.places.slice(from, to).filter(touches);
+  const early = from < selection.places.length ? selection.places[from] : Infinity;
+  // Those that were long under way may have been sent long before.
+  return messages.slow.filter((n) => n < early && isShown(n) && touches(n)).concat(usual);
 }
 
 function refilter() {
   view.loads = loads(isShown);
+  view.shown = select(isShown);
+  view.lost = select((n) => messages.took[n] === -1, view.shown.places);
+  view.followed = view.sends || view.texts ? select(isFollowed, view.shown.places) : null;
   redraw();
 }
 
