@@ -124,7 +124,8 @@ impl Ran {
     }
 }
 
-fn cpu_time() -> Duration {
+/// The time of a core that this thread has used: a run stays on one.
+pub fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use restante_sim::plan::Plan;
 use restante_sim::run::run;
+use restante_sim::search::cpu_time;
 
 use super::{Chosen, Problem, lines_to, now};
 
@@ -37,14 +38,16 @@ impl Run {
 /// Runs a plan and prints what came of it.
 pub(super) fn run_one(chosen: &Chosen, plan: &Plan, trace: Option<&Path>) -> Result<u8, Problem> {
     let lines = lines_to(trace)?;
-    let start = now();
+    let (start, cpu) = (now(), cpu_time());
     let outcome = run(plan, &*chosen.scenario, lines);
-    let wall = start.elapsed().as_secs_f64();
+    let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_time().saturating_sub(cpu).as_secs_f64());
     let mut out = io::stdout().lock();
     writeln!(out, "trace {:016x}", outcome.hash)?;
     writeln!(out, "events {}", outcome.events)?;
     writeln!(out, "simulated {:.3} s", outcome.simulated.as_secs_f64())?;
+    let speed = outcome.simulated.as_secs_f64() / cpu.max(f64::MIN_POSITIVE);
     writeln!(out, "wall {wall:.3} s")?;
+    writeln!(out, "cpu {cpu:.3} s: {speed:.0} simulated seconds a second")?;
     for (kind, count) in &outcome.faults {
         writeln!(out, "fault {kind} {count}")?;
     }
