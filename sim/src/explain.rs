@@ -27,6 +27,8 @@ pub struct Options {
 
 /// How many violations are told entry by entry.
 const VIOLATIONS_SHOWN: usize = 5;
+/// How wide a line of counts may be.
+const COLUMNS: usize = 118;
 /// So few are told one by one rather than counted.
 const FEW: usize = 3;
 
@@ -194,14 +196,25 @@ impl Teller<'_> {
                 format!("{} {}", self.story.lanes[*lane].name, counts.join(", "))
             })
             .collect();
-        let mut lines = told.chunks(2);
         let until = format!("… until {:.3} s: ", last.as_secs_f64());
-        let first = lines.next().map_or_else(String::new, |two| two.join("; "));
-        writeln!(self.out, "{:>20}{until}{first}{}", "", if lines.len() > 0 { ";" } else { "" })?;
-        while let Some(two) = lines.next() {
-            let end = if lines.len() > 0 { ";" } else { "" };
-            writeln!(self.out, "{:>20}{:>width$}{}{end}", "", "", two.join("; "), width = until.chars().count())?;
+        let indent = 20 + until.chars().count();
+        write!(self.out, "{:>20}{until}", "")?;
+        let mut column = indent;
+        for (n, part) in told.iter().enumerate() {
+            let width = part.chars().count() + 2;
+            if n > 0 {
+                write!(self.out, ";")?;
+                if column + width > COLUMNS {
+                    write!(self.out, "\n{:>indent$}", "")?;
+                    column = indent;
+                } else {
+                    write!(self.out, " ")?;
+                }
+            }
+            write!(self.out, "{part}")?;
+            column += width;
         }
+        writeln!(self.out)?;
         Ok(())
     }
 }
@@ -252,6 +265,10 @@ mod tests {
             assert!(text.contains(part), "no {part:?} in\n{text}");
         }
         assert!(!text.contains("Heartbeat"), "messages are told only if asked for");
+        assert!(
+            text.lines().filter(|line| line.contains("… until")).all(|line| line.chars().count() <= COLUMNS),
+            "{text}"
+        );
         assert!(text.lines().count() < 150, "{} lines", text.lines().count());
 
         let all = told(&plan, &outcome, &record, &Options { all: true, ..Options::default() });

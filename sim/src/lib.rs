@@ -17,6 +17,9 @@
 //! assert_eq!(plan.to_string().parse(), Ok(plan));
 //! ```
 //!
+//! A run that is recorded ([`record`]) can be told and shown: its [`story`] is who was there, what each saw, who led when
+//! and what the verdict points at; [`explain`] tells it as text, [`report`] draws it as one page.
+//!
 //! Reading order: `plan`, `run`, `scenario`, `cluster` (Restante itself on the hosts), `world`, `disk`, `oracle`; `toy`
 //! is the smallest server and client that use every seam, for testing the harness itself.
 

@@ -30,7 +30,7 @@ fn browser() -> Option<PathBuf> {
         env::split_paths(&paths).flat_map(|path| BROWSERS.map(|name| path.join(name))).find(|path| path.is_file());
     assert!(
         found.is_some(),
-        "no browser is here: install one (Debian: apt-get install -y chromium), or set RESTANTE_NO_BROWSER=1 to go without"
+        "no browser is here: install one (Debian: apt-get install -y chromium), or go without: RESTANTE_NO_BROWSER=1"
     );
     found
 }
@@ -42,11 +42,16 @@ fn page_of(plan: &Plan, scenario: &dyn Scenario) -> (Verdict, String) {
     (outcome.verdict, page)
 }
 
+#[expect(clippy::disallowed_methods, reason = "the browser is on the real machine")]
+fn write(file: &Path, page: &str) {
+    fs::write(file, page).expect("the page");
+}
+
 /// What the page sees of itself in a window of that size.
 fn seen(browser: &Path, page: &str, size: &str) -> Value {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("page.html");
-    fs::write(&file, page).expect("the page");
+    write(&file, page);
     let printed = Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])

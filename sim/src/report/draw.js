@@ -20,7 +20,8 @@ function readColors() {
     color[name] = style.getPropertyValue(`--${name}`).trim();
   }
   color.lanes = run.lanes.map(([, isServer], n) =>
-    isServer ? style.getPropertyValue(`--server${n % 7}`).trim() : color.client);
+    isServer ? style.getPropertyValue(`--server${n % 7}`).trim() : color.client,
+  );
   const tile = document.createElement("canvas");
   tile.width = tile.height = 8;
   const pen = tile.getContext("2d");
@@ -130,7 +131,8 @@ function drawFaults() {
   const shown = run.faults.filter(([from, to]) => to >= view.from && from <= view.from + view.span);
   const rows = run.lanes.map(() => 0);
   for (const [from, to, , text, lanes, isLink] of shown) {
-    const left = Math.max(x(from), -4), right = Math.min(x(to), view.width + 4);
+    const left = Math.max(x(from), -4),
+      right = Math.min(x(to), view.width + 4);
     for (const [nth, lane] of lanes.entries()) {
       const top = laneY(lane) - view.lane / 2;
       paint.globalAlpha = isLink ? 0.4 : 0.13;
@@ -230,7 +232,8 @@ function drawMessages() {
 function drawStubs(lost) {
   const last = new Map();
   for (const n of lost) {
-    const px = x(messages.sent[n]), y = laneY(messages.from[n]);
+    const px = x(messages.sent[n]),
+      y = laneY(messages.from[n]);
     const side = messages.to[n] > messages.from[n] ? 1 : -1;
     const key = side * (messages.from[n] + 1);
     if (px - (last.get(key) ?? -99) < 6) continue;
@@ -242,9 +245,14 @@ function drawStubs(lost) {
 
 function weight(n) {
   switch (messages.sort[n]) {
-    case SORT.heartbeats: case SORT.hellos: return 0.28;
-    case SORT.appends: case SORT.batches: return 0.55;
-    default: return 0.75;
+    case SORT.heartbeats:
+    case SORT.hellos:
+      return 0.28;
+    case SORT.appends:
+    case SORT.batches:
+      return 0.55;
+    default:
+      return 0.75;
   }
 }
 
@@ -271,13 +279,17 @@ function drawMessage(n, alpha, width, head, own = color.lanes[messages.from[n]])
     paint.strokeStyle = color.fault;
     paint.lineWidth = 1.6;
     paint.beginPath();
-    for (const [dx, dy] of [[-3.5, -3.5], [-3.5, 3.5]]) {
+    for (const [dx, dy] of [
+      [-3.5, -3.5],
+      [-3.5, 3.5],
+    ]) {
       paint.moveTo(x1 + dx, y1 + dy);
       paint.lineTo(x1 - dx, y1 - dy);
     }
     paint.stroke();
   } else if (head && messages.took[n] >= 0) {
-    const angle = Math.atan2(y1 - y0, x1 - x0), size = 5 + width;
+    const angle = Math.atan2(y1 - y0, x1 - x0),
+      size = 5 + width;
     paint.beginPath();
     paint.moveTo(x1, y1);
     for (const turn of [2.75, -2.75]) {
@@ -316,144 +328,16 @@ function drawLoads() {
   paint.globalAlpha = 1;
 }
 
-function drawMoments() {
-  const from = lowerBound(moments.at, view.from - view.span * 0.01), to = lowerBound(moments.at, view.from + view.span);
-  const many = to - from > view.width * 1.2, room = view.dense ? 8 : many ? 3 : 0;
-  let traffic = 0;
-  for (let n = from; n < to; n++) if (TRAFFIC.has(moments.kind[n])) traffic++;
-  // Where they would be one beside the other, the profile of the load says it better.
-  const bare = view.dense && traffic > (view.width / 14) * run.lanes.length;
-  const last = new Map();
-  for (let n = from; n < to; n++) {
-    const lane = moments.lane[n], kind = moments.kind[n];
-    if (lane < 0) continue;
-    const isTraffic = TRAFFIC.has(kind);
-    if (many && !isTraffic && !CHAPTERS.has(kind) || bare && isTraffic) continue;
-    const px = x(moments.at[n]);
-    // Of many at one place one is enough.
-    const key = lane * 100 + kind;
-    if (isTraffic && px - (last.get(key) ?? -99) < room) continue;
-    last.set(key, px);
-    const dim = view.sends && !view.sends.has(moments.send[n]);
-    paint.globalAlpha = dim ? 0.25 : 1;
-    mark(px, laneY(lane), run.kinds[kind], color.lanes[lane]);
-    view.drawn.moments.push(n);
-  }
-  paint.globalAlpha = 1;
-}
-
-/** One sign for each kind; on clients, what goes out is above the track and what comes in is below. */
-function mark(px, y, kind, own) {
-  const shape = (points) => {
-    paint.beginPath();
-    for (const [dx, dy] of points) paint.lineTo(px + dx, y + dy);
-    paint.closePath();
-  };
-  paint.fillStyle = paint.strokeStyle = own;
-  paint.lineWidth = 1.4;
-  switch (kind) {
-    case "send": shape([[-4, -3], [4, -3], [0, -10]]); paint.stroke(); break;
-    case "receipt": shape([[-4, -3], [4, -3], [0, -10]]); paint.fill(); break;
-    case "delivery": shape([[-4, 3], [4, 3], [0, 10]]); paint.fill(); break;
-    case "acknowledgement": paint.fillRect(px - 0.75, y + 2, 1.5, 10); break;
-    case "confirmation": paint.fillRect(px - 2.5, y + 11, 5, 1.6); break;
-    case "refusal": cross(px, y - 7, 3.5, color.fault); break;
-    case "leader": shape([[0, -9], [8, 0], [0, 9], [-8, 0]]); paint.fill(); break;
-    case "candidate": shape([[0, -6], [5, 0], [0, 6], [-5, 0]]); paint.fillStyle = color.paper; paint.fill(); paint.stroke(); break;
-    case "start": shape([[-3, -7], [7, 0], [-3, 7]]); paint.fill(); break;
-    case "down": paint.fillRect(px - 1.2, y - 8, 2.4, 16); break;
-    case "panic": cross(px, y, 7, color.danger); break;
-    case "damage": case "warning":
-      shape([[0, -12], [5, -4], [-5, -4]]);
-      paint.fillStyle = color.fault;
-      paint.fill();
-      break;
-    case "reader": case "home": case "registration": case "client":
-      paint.beginPath();
-      paint.arc(px, y, 3.2, 0, 7);
-      paint.fillStyle = kind === "reader" ? own : color.paper;
-      paint.fill();
-      paint.stroke();
-      break;
-    default:
-      paint.beginPath();
-      paint.arc(px, y - 8, 2, 0, 7);
-      paint.fill();
-  }
-}
-
-function cross(px, y, size, own) {
-  paint.strokeStyle = own;
-  paint.lineWidth = 1.8;
-  paint.beginPath();
-  paint.moveTo(px - size, y - size);
-  paint.lineTo(px + size, y + size);
-  paint.moveTo(px - size, y + size);
-  paint.lineTo(px + size, y - size);
-  paint.stroke();
-}
-
-/** The violation: its time, its moments, and the messages that carried its sends. */
-function drawFocus() {
-  if (view.focus < 0) return;
-  const focus = run.focuses[view.focus];
-  paint.fillStyle = color.danger;
-  paint.globalAlpha = 0.8;
-  paint.fillRect(x(focus.at) - 0.75, view.axis, 1.5, view.height);
-  if (!view.sends) {
-    for (const send of focus.sends) {
-      for (const n of messages.bySend[send].slice(0, 300)) {
-        const near = endOf(n) >= view.from && messages.sent[n] <= view.from + view.span;
-        if (near && isShown(n)) drawMessage(n, 0.85, 1.7, true, color.danger);
-      }
-    }
-  }
-  paint.globalAlpha = 1;
-  for (const n of focus.moments) {
-    const px = x(moments.at[n]);
-    if (moments.lane[n] < 0 || px < -10 || px > view.width + 10) continue;
-    const y = laneY(moments.lane[n]);
-    mark(px, y, run.kinds[moments.kind[n]], color.danger);
-    paint.strokeStyle = color.danger;
-    paint.lineWidth = 2;
-    paint.beginPath();
-    paint.arc(px, y, 13, 0, 7);
-    paint.stroke();
-    view.drawn.moments.push(n);
-  }
-}
-
-function drawPicked() {
-  const ring = (n) => {
-    paint.strokeStyle = color.ink;
-    paint.lineWidth = 2;
-    paint.beginPath();
-    paint.arc(x(moments.at[n]), laneY(moments.lane[n]), 12, 0, 7);
-    paint.stroke();
-  };
-  for (const [what, width] of [[view.hover, 2], [view.picked, 2.6]]) {
-    if (!what) continue;
-    if (what.message !== undefined) {
-      drawMessage(what.message, 1, width, true, color.ink);
-      const [x0, y0] = line(what.message);
-      paint.fillStyle = color.ink;
-      paint.beginPath();
-      paint.arc(x0, y0, 3.5, 0, 7);
-      paint.fill();
-    } else if (moments.lane[what.moment] >= 0) ring(what.moment);
-    paint.globalAlpha = 1;
-  }
-}
-
 function drawOverview() {
   const { width, height } = overview.getBoundingClientRect();
   const px = (at) => (at / run.end) * width;
   strip.clearRect(0, 0, width, height);
-  const floor = height - 10, bar = 2;
+  const floor = height - 10,
+    bar = 2;
   const counts = new Uint32Array(Math.ceil(width / bar));
   for (const times of view.loads) {
     for (let n = 0, before = 0; n < counts.length; n++) {
-      const after = lowerBound(times, ((n + 1) * bar / width) * run.end, before);
+      const after = lowerBound(times, (((n + 1) * bar) / width) * run.end, before);
       counts[n] += after - before;
       before = after;
     }
@@ -479,7 +363,8 @@ function drawOverview() {
   }
   strip.fillStyle = color.danger;
   for (const focus of run.focuses) strip.fillRect(px(focus.at) - 1, 0, 2, height);
-  const left = Math.max(px(view.from), 0), right = Math.min(px(view.from + view.span), width);
+  const left = Math.max(px(view.from), 0),
+    right = Math.min(px(view.from + view.span), width);
   strip.fillStyle = color.paper;
   strip.globalAlpha = 0.6;
   strip.fillRect(0, 0, left, height);
@@ -491,7 +376,10 @@ function drawOverview() {
   const middle = view.from + view.span / 2;
   overview.setAttribute("aria-valuemax", String(Math.round(run.end / 1000)));
   overview.setAttribute("aria-valuenow", String(Math.round(Math.min(Math.max(middle, 0), run.end) / 1000)));
-  overview.setAttribute("aria-valuetext", `from ${seconds(Math.max(view.from, 0))} to ${seconds(view.from + view.span)} seconds`);
+  overview.setAttribute(
+    "aria-valuetext",
+    `from ${seconds(Math.max(view.from, 0))} to ${seconds(view.from + view.span)} seconds`,
+  );
 }
 
 /** The names beside the plot follow its lanes. */

@@ -1,7 +1,7 @@
 //! A run as one page that needs nothing else: a space-time diagram with a lane for every server and client.
 //!
 //! This side collects what is shown ([`data`]) and puts it into the page; drawing and everything that moves is in
-//! `page.js`, the looks are in `page.css`.
+//! the scripts beside it (`page.js` is what the reader does), the looks are in `page.css`.
 
 mod data;
 
@@ -13,10 +13,11 @@ use crate::story::Story;
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// In this order: they share one scope.
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 6] = [
     include_str!("model.js"),
     include_str!("view.js"),
     include_str!("draw.js"),
+    include_str!("marks.js"),
     include_str!("panel.js"),
     include_str!("page.js"),
 ];

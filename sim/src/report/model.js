@@ -32,8 +32,21 @@ const KIND = Object.fromEntries(run.kinds.map((name, n) => [name, n]));
 const SORT = Object.fromEntries(run.sorts.map((name, n) => [name, n]));
 const TRAFFIC = new Set(["send", "receipt", "delivery", "acknowledgement", "confirmation"].map((name) => KIND[name]));
 // What the page lists as the run's chapters.
-const CHAPTERS = new Set(["phase", "fault begins", "fault ends", "start", "down", "panic", "leader", "members", "snapshot",
-  "damage", "warning"].map((name) => KIND[name]));
+const CHAPTERS = new Set(
+  [
+    "phase",
+    "fault begins",
+    "fault ends",
+    "start",
+    "down",
+    "panic",
+    "leader",
+    "members",
+    "snapshot",
+    "damage",
+    "warning",
+  ].map((name) => KIND[name]),
+);
 
 /** When a message is over: read, or as long after as one that is lost is drawn. */
 function endOf(n) {
@@ -60,7 +73,8 @@ for (let n = 0; n < moments.count; n++) if (moments.lane[n] >= 0) moments.byLane
 function lowerBound(column, value, from = 0, to = column.length) {
   while (from < to) {
     const middle = (from + to) >> 1;
-    if (column[middle] < value) from = middle + 1; else to = middle;
+    if (column[middle] < value) from = middle + 1;
+    else to = middle;
   }
   return from;
 }

@@ -16,7 +16,8 @@ function told(what) {
 function pick(what, goThere = false) {
   view.picked = what;
   if (what && goThere) {
-    if (what.moment !== undefined) bring(moments.at[what.moment], moments.lane[what.moment], Math.min(view.span, 400000));
+    const n = what.moment;
+    if (n !== undefined) bring(moments.at[n], moments.lane[n], Math.min(view.span, 400000));
     else bring(messages.sent[what.message], messages.from[what.message]);
   }
   fillPicked();
@@ -26,7 +27,8 @@ function pick(what, goThere = false) {
 
 /** What is nearest to a place of the plot, if it is near. */
 function under(px, py) {
-  let best = null, nearest = 11;
+  let best = null,
+    nearest = 11;
   for (const n of view.drawn.moments) {
     const far = Math.hypot(x(moments.at[n]) - px, laneY(moments.lane[n]) - py);
     // A mark is the smaller thing: of two that are near it is meant.
@@ -54,7 +56,9 @@ function search() {
   view.sends = view.texts = null;
   let found = "";
   if (text) {
-    const sends = run.sends.map((send, n) => [send, n]).filter(([send]) => send === text || send.startsWith(`${text}.`));
+    const sends = run.sends
+      .map((send, n) => [send, n])
+      .filter(([send]) => send === text || send.startsWith(`${text}.`));
     if (sends.length) {
       view.sends = new Set(sends.map(([, n]) => n));
       const count = new Set(sends.flatMap(([, n]) => messages.bySend[n])).size;
@@ -75,7 +79,10 @@ function search() {
 
 /** Shows a send's whole way, if it is short enough to be legible. */
 function goToSend(send) {
-  const times = [...moments.bySend[send].map((n) => moments.at[n]), ...messages.bySend[send].map((n) => messages.sent[n])];
+  const times = [
+    ...moments.bySend[send].map((n) => moments.at[n]),
+    ...messages.bySend[send].map((n) => messages.sent[n]),
+  ];
   if (times.length === 0) return;
   const first = times.reduce((one, other) => Math.min(one, other));
   const last = times.reduce((one, other) => Math.max(one, other));
@@ -94,11 +101,18 @@ function clear() {
 /** The next thing that was seen on the selected host. */
 function step(by) {
   const picked = view.picked;
-  const lane = picked?.moment !== undefined ? moments.lane[picked.moment]
-    : picked?.message !== undefined ? messages.from[picked.message] : [...view.hosts][0] ?? 0;
+  const lane =
+    picked?.moment !== undefined
+      ? moments.lane[picked.moment]
+      : picked?.message !== undefined
+        ? messages.from[picked.message]
+        : ([...view.hosts][0] ?? 0);
   const of = moments.byLane[lane] ?? [];
-  let at = picked?.moment !== undefined ? of.indexOf(picked.moment) + by
-    : of.findIndex((n) => moments.at[n] >= (picked ? messages.sent[picked.message] : view.from)) + (by < 0 ? by : 0);
+  let at =
+    picked?.moment !== undefined
+      ? of.indexOf(picked.moment) + by
+      : of.findIndex((n) => moments.at[n] >= (picked ? messages.sent[picked.message] : view.from)) +
+        (by < 0 ? by : 0);
   at = Math.min(Math.max(at, 0), of.length - 1);
   if (of.length) pick({ moment: of[at] }, true);
 }
@@ -107,10 +121,18 @@ function tip(what, px, py) {
   const box = byId("tip");
   if (!what) return void (box.style.opacity = 0);
   const n = what.message;
-  const [title, small] = n !== undefined
-    ? [run.texts[messages.text[n]], `${laneName(messages.from[n])} → ${laneName(messages.to[n])}, ${
-      messages.took[n] >= 0 ? span(messages.took[n]) : "never read"}`]
-    : [`${laneName(moments.lane[what.moment])} ${run.texts[moments.text[what.moment]]}`, `${seconds(moments.at[what.moment])} s`];
+  const [title, small] =
+    n !== undefined
+      ? [
+          run.texts[messages.text[n]],
+          `${laneName(messages.from[n])} → ${laneName(messages.to[n])}, ${
+            messages.took[n] >= 0 ? span(messages.took[n]) : "never read"
+          }`,
+        ]
+      : [
+          `${laneName(moments.lane[what.moment])} ${run.texts[moments.text[what.moment]]}`,
+          `${seconds(moments.at[what.moment])} s`,
+        ];
   box.replaceChildren(title, make("small", {}, small));
   const gutter = plot.offsetLeft;
   const left = Math.min(px + gutter + 14, gutter + view.width - box.offsetWidth - 6);
@@ -126,7 +148,8 @@ const place = (event) => {
 
 function listenToPlot() {
   const fingers = new Map();
-  let moved = 0, pinch = 0;
+  let moved = 0,
+    pinch = 0;
   const gap = () => {
     const [one, two] = [...fingers.values()];
     return Math.max(Math.hypot(one[0] - two[0], one[1] - two[1]), 10);
@@ -177,15 +200,19 @@ function listenToPlot() {
     tip(null);
     redraw();
   });
-  plot.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    const unit = event.deltaMode === 1 ? 16 : 1;
-    if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
-      const by = (event.deltaX || event.deltaY) * unit;
-      return look(view.from + (by / view.width) * view.span, view.span);
-    }
-    zoom(Math.exp(Math.min(Math.max(event.deltaY * unit, -200), 200) * 0.0022), place(event)[0]);
-  }, { passive: false });
+  plot.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      const unit = event.deltaMode === 1 ? 16 : 1;
+      if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
+        const by = (event.deltaX || event.deltaY) * unit;
+        return look(view.from + (by / view.width) * view.span, view.span);
+      }
+      zoom(Math.exp(Math.min(Math.max(event.deltaY * unit, -200), 200) * 0.0022), place(event)[0]);
+    },
+    { passive: false },
+  );
   plot.addEventListener("dblclick", (event) => zoom(0.4, place(event)[0]));
 }
 
@@ -212,12 +239,24 @@ function listenToKeys() {
     const onPlot = event.target === plot || event.target === overview;
     const move = (by) => () => look(view.from + by * view.span, view.span);
     const keys = {
-      "+": () => zoom(0.6), "=": () => zoom(0.6), "-": () => zoom(1 / 0.6), 0: () => look(0, run.end * 1.02),
-      n: () => step(1), p: () => step(-1), v: () => showFocus(view.focus + 1),
+      "+": () => zoom(0.6),
+      "=": () => zoom(0.6),
+      "-": () => zoom(1 / 0.6),
+      0: () => look(0, run.end * 1.02),
+      n: () => step(1),
+      p: () => step(-1),
+      v: () => showFocus(view.focus + 1),
       "/": () => byId("search").focus(),
-      ...(onPlot && { ArrowLeft: move(-0.15), ArrowRight: move(0.15), PageUp: move(-0.9), PageDown: move(0.9),
-        Home: () => look(0, view.span), End: () => look(run.end - view.span, view.span),
-        ArrowUp: () => scrollBy(-view.lane), ArrowDown: () => scrollBy(view.lane) }),
+      ...(onPlot && {
+        ArrowLeft: move(-0.15),
+        ArrowRight: move(0.15),
+        PageUp: move(-0.9),
+        PageDown: move(0.9),
+        Home: () => look(0, view.span),
+        End: () => look(run.end - view.span, view.span),
+        ArrowUp: () => scrollBy(-view.lane),
+        ArrowDown: () => scrollBy(view.lane),
+      }),
       ...(onTab && { ArrowLeft: () => nextTab(event.target, -1), ArrowRight: () => nextTab(event.target, 1) }),
     };
     if (!keys[event.key]) return;
@@ -238,20 +277,41 @@ function fillToolbar() {
   for (let n = 0; n < messages.count; n++) counts[messages.sort[n]]++;
   for (const [sort, name] of run.sorts.entries()) {
     if (!counts[sort]) continue;
-    const chip = make("button", { type: "button", class: "chip", "aria-pressed": String(view.sorts[sort]), onclick: () => {
-      view.sorts[sort] = !view.sorts[sort];
-      chip.setAttribute("aria-pressed", String(view.sorts[sort]));
-      refilter();
-    } }, make("span", {}, name), make("span", { class: "count" }, counts[sort].toLocaleString("en")));
+    const chip = make(
+      "button",
+      {
+        type: "button",
+        class: "chip",
+        "aria-pressed": String(view.sorts[sort]),
+        onclick: () => {
+          view.sorts[sort] = !view.sorts[sort];
+          chip.setAttribute("aria-pressed", String(view.sorts[sort]));
+          refilter();
+        },
+      },
+      make("span", {}, name),
+      make("span", { class: "count" }, counts[sort].toLocaleString("en")),
+    );
     byId("sorts").append(chip);
   }
   for (const [lane, [name, isServer]] of run.lanes.entries()) {
-    const button = make("button", { type: "button", class: `lane${isServer ? " server" : ""}`, style: own(lane), title: name,
-      "aria-pressed": "false", onclick: () => {
-        if (!view.hosts.delete(lane)) view.hosts.add(lane);
-        button.setAttribute("aria-pressed", String(view.hosts.has(lane)));
-        refilter();
-      } }, make("span", {}, name), make("i", {}));
+    const button = make(
+      "button",
+      {
+        type: "button",
+        class: `lane${isServer ? " server" : ""}`,
+        style: own(lane),
+        title: name,
+        "aria-pressed": "false",
+        onclick: () => {
+          if (!view.hosts.delete(lane)) view.hosts.add(lane);
+          button.setAttribute("aria-pressed", String(view.hosts.has(lane)));
+          refilter();
+        },
+      },
+      make("span", {}, name),
+      make("i", {}),
+    );
     byId("lanes").append(button);
   }
   for (const focus of run.focuses) {
@@ -272,7 +332,8 @@ function start() {
   const failed = run.verdict !== "passed";
   document.body.classList.toggle("failed", failed);
   byId("verdict").textContent = failed ? run.verdict : "passed";
-  byId("facts").textContent = `${seconds(run.end, 1)} s simulated · ${run.events.toLocaleString("en")} events · trace ${run.hash}`;
+  byId("facts").textContent =
+    `${seconds(run.end, 1)} s simulated · ${run.events.toLocaleString("en")} events · trace ${run.hash}`;
   byId("sentence").textContent = failed ? run.sentence : "Every promise was kept.";
   byId("steps").hidden = run.focuses.length < 2;
   fillToolbar();
@@ -297,9 +358,8 @@ function start() {
 /** With `#selfcheck` the page looks at itself and writes down what it sees: for tests. */
 async function selfcheck() {
   const seen = { verdict: byId("verdict").textContent, focuses: run.focuses.length };
-  const focus = run.focuses[view.focus];
-  if (focus) {
-    const last = focusMoment();
+  const last = view.focus < 0 ? undefined : focusMoment();
+  if (last !== undefined) {
     const [px, py] = [x(moments.at[last]), laneY(moments.lane[last])];
     const box = plot.getBoundingClientRect();
     const dense = plot.width / view.width;

@@ -32,8 +32,19 @@ function listOf(places, most) {
     const name = run.kinds[moments.kind[n]];
     const text = run.texts[moments.text[n]];
     const said = name.startsWith("fault") ? `${name}: ${text}` : text;
-    list.append(make("li", {}, make("button", { type: "button", onclick: () => pick({ moment: n }, true) },
-      make("time", {}, seconds(moments.at[n])), make("b", { style: own(lane) }, laneName(lane)), make("span", {}, said))));
+    list.append(
+      make(
+        "li",
+        {},
+        make(
+          "button",
+          { type: "button", onclick: () => pick({ moment: n }, true) },
+          make("time", {}, seconds(moments.at[n])),
+          make("b", { style: own(lane) }, laneName(lane)),
+          make("span", {}, said),
+        ),
+      ),
+    );
   }
   if (places.length > most) list.append(make("li", { class: "quiet" }, `and ${places.length - most} more`));
   return list;
@@ -63,21 +74,35 @@ function fillRun() {
   target.append(make("h3", {}, "What happened"), listOf(chapters, 250));
   target.append(make("h3", {}, "Signs"), legend());
   target.append(make("h3", {}, "The run again"), command());
-  target.append(facts([["Trace", run.hash], ["Events", run.events.toLocaleString("en")],
-    ["Messages", messages.count.toLocaleString("en")], ["Simulated", `${seconds(run.end)} s`],
-    ["Not shown here", run.left_out.length ? run.left_out.join("; ") : "nothing was left out"]]));
+  target.append(
+    facts([
+      ["Trace", run.hash],
+      ["Events", run.events.toLocaleString("en")],
+      ["Messages", messages.count.toLocaleString("en")],
+      ["Simulated", `${seconds(run.end)} s`],
+      ["Not shown here", run.left_out.length ? run.left_out.join("; ") : "nothing was left out"],
+    ]),
+  );
 }
 
 function command() {
-  const button = make("button", { type: "button", class: "small", onclick: async () => {
-    try {
-      await navigator.clipboard.writeText(run.command);
-      button.textContent = "Copied";
-    } catch {
-      getSelection().selectAllChildren(text);
-      button.textContent = "Selected";
-    }
-  } }, "Copy");
+  const button = make(
+    "button",
+    {
+      type: "button",
+      class: "small",
+      onclick: async () => {
+        try {
+          await navigator.clipboard.writeText(run.command);
+          button.textContent = "Copied";
+        } catch {
+          getSelection().selectAllChildren(text);
+          button.textContent = "Selected";
+        }
+      },
+    },
+    "Copy",
+  );
   const text = make("pre", { class: "wrap" }, run.command);
   return make("div", { class: "command" }, text, button);
 }
@@ -90,35 +115,63 @@ function legend() {
     return [box.firstChild, make("span", {}, text)];
   };
   const client = 'fill="var(--client)" stroke="var(--client)"';
-  const arrow = '<path d="M2 3 L28 13" stroke="var(--server0)" fill="none"/><path d="M30 14 l-7 0 l3 -5z" fill="var(--server0)"/>';
-  return make("div", { class: "legend" },
+  const arrow =
+    '<path d="M2 3 L28 13" stroke="var(--server0)" fill="none"/><path d="M30 14 l-7 0 l3 -5z" fill="var(--server0)"/>';
+  return make(
+    "div",
+    { class: "legend" },
     ...sign(arrow, "a message, in its sender's colour"),
-    ...sign('<path d="M2 3 L18 9" stroke="var(--server0)"/><path d="M15 6 l7 7 m-7 0 l7 -7" stroke="var(--fault)" stroke-width="1.6"/>',
-      "one that was never read"),
+    ...sign(
+      '<path d="M2 3 L18 9" stroke="var(--server0)"/><path d="M15 6 l7 7 m-7 0 l7 -7" stroke="var(--fault)" stroke-width="1.6"/>',
+      "one that was never read",
+    ),
     ...sign('<rect x="0" y="4" width="34" height="8" fill="var(--server0)"/>', "a leader; thin: who follows it"),
-    ...sign('<path d="M17 1 l7 7 l-7 7 l-7 -7z" fill="var(--server0)"/>', "begins to lead; hollow: stands for election"),
-    ...sign(`<path d="M5 12 l4 -8 l4 8z" fill="none" stroke="var(--client)"/><path d="M20 12 l4 -8 l4 8z" ${client}/>`,
-      "a send, and its receipt"),
-    ...sign(`<path d="M5 4 l4 8 l4 -8z" ${client}/><path d="M24 3 v10" ${client} stroke-width="1.6"/>`,
-      "a delivery, and its acknowledgement"),
-    ...sign(`<circle cx="9" cy="8" r="3.4" ${client}/><circle cx="24" cy="8" r="3.4" fill="none" stroke="var(--client)"/>`,
-      "reads an inbox; changes its server"),
-    ...sign('<rect width="34" height="16" fill="var(--fault)" opacity=".16"/><path d="M.5 0 v16" stroke="var(--fault)"/>',
-      "a fault of the plan"),
-    ...sign('<path d="M1 8 h32" stroke="var(--soft)" stroke-dasharray="1 4"/>', "no process; dashes: it stands still"),
+    ...sign(
+      '<path d="M17 1 l7 7 l-7 7 l-7 -7z" fill="var(--server0)"/>',
+      "begins to lead; hollow: stands for election",
+    ),
+    ...sign(
+      `<path d="M5 12 l4 -8 l4 8z" fill="none" stroke="var(--client)"/><path d="M20 12 l4 -8 l4 8z" ${client}/>`,
+      "a send, and its receipt",
+    ),
+    ...sign(
+      `<path d="M5 4 l4 8 l4 -8z" ${client}/><path d="M24 3 v10" ${client} stroke-width="1.6"/>`,
+      "a delivery, and its acknowledgement",
+    ),
+    ...sign(
+      `<circle cx="9" cy="8" r="3.4" ${client}/><circle cx="24" cy="8" r="3.4" fill="none" stroke="var(--client)"/>`,
+      "reads an inbox; changes its server",
+    ),
+    ...sign(
+      '<rect width="34" height="16" fill="var(--fault)" opacity=".16"/><path d="M.5 0 v16" stroke="var(--fault)"/>',
+      "a fault of the plan",
+    ),
+    ...sign(
+      '<path d="M1 8 h32" stroke="var(--soft)" stroke-dasharray="1 4"/>',
+      "no process; dashes: it stands still",
+    ),
     ...(run.focuses.length
-      ? sign('<circle cx="17" cy="8" r="6.5" fill="none" stroke="var(--danger)" stroke-width="2"/>', "what the verdict speaks of")
-      : []));
+      ? sign(
+          '<circle cx="17" cy="8" r="6.5" fill="none" stroke="var(--danger)" stroke-width="2"/>',
+          "what the verdict speaks of",
+        )
+      : []),
+  );
 }
 
 function followButton(send) {
-  return make("button", { type: "button", class: "small", onclick: () => follow(run.sends[send]) },
-    `Follow ${run.sends[send]}`);
+  return make(
+    "button",
+    { type: "button", class: "small", onclick: () => follow(run.sends[send]) },
+    `Follow ${run.sends[send]}`,
+  );
 }
 
 /** Faults that were on while something was under way. */
 function faultsDuring(from, to, lanes) {
-  const on = run.faults.filter(([began, ended, , , of]) => began <= to && ended >= from && of.some((lane) => lanes.includes(lane)));
+  const on = run.faults.filter(
+    ([began, ended, , , of]) => began <= to && ended >= from && of.some((lane) => lanes.includes(lane)),
+  );
   return on.length ? on.map((fault) => fault[3]).join("; ") : null;
 }
 
@@ -128,22 +181,36 @@ async function fillPicked() {
   const target = pane("picked");
   const turn = ++shownFor;
   if (!view.picked) {
-    target.replaceChildren(make("p", { class: "quiet" },
-      "Click a message or a mark to see what it says and its lines of the trace. Following a send shows its whole way."));
+    target.replaceChildren(
+      make(
+        "p",
+        { class: "quiet" },
+        "Click a message or a mark to see what it says and its lines of the trace. Following a send shows its whole way.",
+      ),
+    );
     return;
   }
   const ordinals = [];
   if (view.picked.message !== undefined) {
     const n = view.picked.message;
     const [from, to] = [messages.from[n], messages.to[n]];
-    const sent = messages.sent[n], took = messages.took[n];
-    const fate = took >= 0 ? `${seconds(sent + took)} s, after ${span(took)}`
-      : took === -1 ? "never" : "the run ended before";
+    const sent = messages.sent[n],
+      took = messages.took[n];
+    const fate =
+      took >= 0 ? `${seconds(sent + took)} s, after ${span(took)}` : took === -1 ? "never" : "the run ended before";
     target.replaceChildren(
       make("h2", {}, run.texts[messages.text[n]]),
-      facts([["From", laneName(from)], ["To", laneName(to)], ["Sent", `${seconds(sent)} s`], ["Read", fate],
-        ["Kind", run.sorts[messages.sort[n]]], ["Length", `${messages.bytes[n]} bytes, at ${messages.offset[n]}`],
-        ["Connection", run.texts[messages.wire[n]]], ["Faults then", faultsDuring(sent, endOf(n), [from, to])]]));
+      facts([
+        ["From", laneName(from)],
+        ["To", laneName(to)],
+        ["Sent", `${seconds(sent)} s`],
+        ["Read", fate],
+        ["Kind", run.sorts[messages.sort[n]]],
+        ["Length", `${messages.bytes[n]} bytes, at ${messages.offset[n]}`],
+        ["Connection", run.texts[messages.wire[n]]],
+        ["Faults then", faultsDuring(sent, endOf(n), [from, to])],
+      ]),
+    );
     if (messages.sends[n].length) {
       target.append(make("div", { class: "row" }, ...messages.sends[n].slice(0, 8).map(followButton)));
     }
@@ -154,8 +221,12 @@ async function fillPicked() {
     const lane = moments.lane[n];
     target.replaceChildren(
       make("h2", {}, `${laneName(lane)} ${run.texts[moments.text[n]]}`),
-      facts([["When", `${seconds(moments.at[n])} s`], ["What", run.kinds[moments.kind[n]]],
-        ["Faults then", lane < 0 ? null : faultsDuring(moments.at[n], moments.at[n], [lane])]]));
+      facts([
+        ["When", `${seconds(moments.at[n])} s`],
+        ["What", run.kinds[moments.kind[n]]],
+        ["Faults then", lane < 0 ? null : faultsDuring(moments.at[n], moments.at[n], [lane])],
+      ]),
+    );
     if (moments.send[n] >= 0) target.append(make("div", { class: "row" }, followButton(moments.send[n])));
     ordinals.push(["Event", moments.ordinal[n]]);
   }
@@ -182,5 +253,9 @@ async function fillPicked() {
 function fillPlan() {
   pane("plan").replaceChildren(
     make("p", { class: "quiet" }, "Everything random about this run. Saved to a file, it runs again with:"),
-    make("div", { style: "height: 8px" }), command(), make("h3", {}, "Plan"), make("pre", { class: "wrap" }, run.plan));
+    make("div", { style: "height: 8px" }),
+    command(),
+    make("h3", {}, "Plan"),
+    make("pre", { class: "wrap" }, run.plan),
+  );
 }

@@ -5,21 +5,30 @@ const view = {
   from: 0,
   span: run.end * 1.02,
   // The plot's size and where its lanes are, in CSS pixels.
-  width: 0, height: 0, lane: 44, scroll: 0,
+  width: 0,
+  height: 0,
+  lane: 44,
+  scroll: 0,
   axis: 30,
   sorts: run.sorts.map((name) => !["heartbeats", "hellos"].includes(name)),
   hosts: new Set(),
   // Sends that are followed, or texts that are searched for: everything else steps back.
-  sends: null, texts: null,
+  sends: null,
+  texts: null,
   focus: -1,
-  picked: null, hover: null,
+  picked: null,
+  hover: null,
   // What passes the filters, and of that what was lost and what is followed.
-  loads: null, shown: null, lost: null, followed: null,
+  loads: null,
+  shown: null,
+  lost: null,
+  followed: null,
 };
 
 const x = (at) => ((at - view.from) / view.span) * view.width;
 const timeAt = (px) => view.from + (px / view.width) * view.span;
-const laneY = (lane) => view.axis + (lane + 0.5) * view.lane + (run.lanes[lane] && run.lanes[lane][1] ? 0 : view.gap) - view.scroll;
+const laneY = (lane) =>
+  view.axis + (lane + 0.5) * view.lane + (run.lanes[lane] && run.lanes[lane][1] ? 0 : view.gap) - view.scroll;
 const lanesHeight = () => view.axis + run.lanes.length * view.lane + view.gap + 10;
 const servers = run.lanes.filter((lane) => lane[1]).length;
 view.gap = servers && servers < run.lanes.length ? 14 : 0;

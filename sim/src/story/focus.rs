@@ -96,8 +96,8 @@ fn focus(
 /// The last time that a sentence names: `at 1.234 s`.
 fn said(text: &str) -> Option<Duration> {
     let words: Vec<&str> = text.split_whitespace().map(|word| word.trim_end_matches([',', '.'])).collect();
-    let times = words.windows(3).filter(|three| three[0] == "at" && three[2] == "s");
-    let seconds: f64 = times.last()?[1].parse().ok()?;
+    let mut times = words.windows(3).filter(|three| three[0] == "at" && three[2] == "s");
+    let seconds: f64 = times.next_back()?[1].parse().ok()?;
     Some(Duration::from_millis((seconds * 1000.0).round() as u64))
 }
 
