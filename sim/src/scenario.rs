@@ -33,15 +33,15 @@ pub trait Scenario {
         true
     }
 
+    /// Who knows what the frames between these servers and clients say: for showing a run.
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Box::new(Sizes)
+    }
+
     /// Which server leads, as far as the servers told. Faults may ask for it by that name.
     fn leader(&self, view: &View) -> Option<String> {
         let _ = view;
         None
-    }
-
-    /// Who knows what the frames between these servers and clients say: for showing a run.
-    fn interpreter(&self) -> Box<dyn Interpreter> {
-        Box::new(Sizes)
     }
 
     /// Whether the servers are where they should be when nothing happens any more (equal digests, one leader).
