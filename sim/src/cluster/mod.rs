@@ -4,17 +4,19 @@
 //! world that they stand on is another one. What they are told (sizes, timeouts) comes from the plan.
 
 mod client;
+mod operator;
 mod reader;
 mod sender;
 
 use std::time::Duration;
 
-use restante::server::{self, Settings};
+use futures::future::{Either, select};
+use restante::server::{self, ServerError, Settings};
 use restante::wire::{Name, ServerAddress};
 use restante::world::{BoxFuture, World};
 
 use crate::plan::Plan;
-use crate::scenario::{Claim, ClientSeat, Scenario, ServerSeat, View};
+use crate::scenario::{Claim, ClientSeat, OperatorSeat, Scenario, ServerSeat, View};
 use crate::world::SimWorld;
 
 const PORT: u16 = 8080;
@@ -44,6 +46,11 @@ impl Scenario for Cluster {
                 let (index, rest) = detail.split_once(' ')?;
                 Some(Claim { about: format!("the state at {index}"), is: rest.to_owned() })
             }
+            // index=… voters=… learners=… listed=…
+            "servers" => {
+                let (index, rest) = detail.split_once(' ')?;
+                Some(Claim { about: format!("the servers at {index}"), is: rest.to_owned() })
+            }
             // term=… for=… committed=…: a committed vote is a leader's.
             "vote" => {
                 let (term, rest) = detail.split_once(' ')?;
@@ -63,16 +70,40 @@ impl Scenario for Cluster {
         view.observed.iter().filter_map(leads).max().map(|(_, host)| host)
     }
 
-    /// All servers have applied the same entries. Together with the claims: their states are equal.
+    fn operator(&self, seat: OperatorSeat) -> BoxFuture<'static, Result<(), String>> {
+        operator::start::<SimWorld>(seat)
+    }
+
+    /// The membership is what the list of servers says, and all that vote have applied the same entries. Together with
+    /// the claims: their states are equal.
     fn settled(&self, view: &View) -> Result<(), String> {
-        let applied = |server: &String| view.observed.get(&(server.clone(), "apply"));
-        let first = view.plan.servers.first().and_then(applied);
-        for server in &view.plan.servers {
+        let applied = |server: &str| view.observed.get(&(server.to_owned(), "apply"));
+        let index = |server: &str| applied(server).and_then(|detail| field(detail, "index")?.parse::<u64>().ok());
+        // Who has applied most knows who belongs to the cluster.
+        let hosts = view.plan.server_hosts();
+        let Some((_, knows)) = hosts.iter().map(|host| (index(host), host)).max_by_key(|(index, _)| *index) else {
+            return Err("there are no servers".to_owned());
+        };
+        let Some(servers) = view.observed.get(&(knows.clone(), "servers")) else {
+            return Err(format!("{knows} has applied nothing"));
+        };
+        let names = |what: &str| -> Vec<&str> {
+            field(servers, what)
+                .into_iter()
+                .flat_map(|names| names.split(','))
+                .filter(|name| !name.is_empty())
+                .collect()
+        };
+        let voters = names("voters");
+        if sorted(names("listed")) != sorted(voters.clone()) || !names("learners").is_empty() {
+            return Err(format!("the membership is not what was asked for: {servers}"));
+        }
+        for server in &voters {
             match applied(server) {
                 None => return Err(format!("{server} has applied nothing")),
-                here if here != first => {
-                    let [here, there] = [here, first].map(|applied| applied.map_or("nothing", String::as_str));
-                    return Err(format!("{server} is at {here} and {} at {there}", view.plan.servers[0]));
+                here if here != applied(knows) => {
+                    let [here, there] = [here, applied(knows)].map(|applied| applied.map_or("nothing", String::as_str));
+                    return Err(format!("{server} is at {here} and {knows} at {there}"));
                 }
                 Some(_) => {}
             }
@@ -81,20 +112,40 @@ impl Scenario for Cluster {
     }
 }
 
+fn field<'a>(detail: &'a str, name: &str) -> Option<&'a str> {
+    detail.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn sorted(mut names: Vec<&str>) -> Vec<&str> {
+    names.sort_unstable();
+    names
+}
+
 /// Boxed here, while the world is a parameter: of a concrete one rustc cannot show that the future is `Send`
 /// (<https://github.com/rust-lang/rust/issues/102211>).
 fn start_server<W: World>(seat: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
     Box::pin(async move {
-        let settings = settings(&seat.plan, &seat.name)?;
-        let ServerSeat { host, shutdown, .. } = seat;
-        let serving = server::run::<W>(settings, host, async move { shutdown.raised().await });
-        serving.await.map_err(|error| error.to_string())
+        let settings = settings(&seat.plan, &seat.name, &seat.cluster)?;
+        let ServerSeat { host, shutdown, begin, retired, .. } = seat;
+        let stop = shutdown.clone();
+        if let Either::Right(_) = select(Box::pin(begin.raised()), Box::pin(stop.raised())).await {
+            return Ok(());
+        }
+        let stop = shutdown.clone();
+        match server::run::<W>(settings, host, async move { stop.raised().await }).await {
+            Err(ServerError::Retired(_)) => {
+                // Its process has ended, and its machine stands there.
+                retired.raise();
+                shutdown.raised().await;
+                Ok(())
+            }
+            ended => ended.map_err(|error| error.to_string()),
+        }
     })
 }
 
-fn settings(plan: &Plan, name: &str) -> Result<Settings, String> {
-    let cluster: Result<Vec<_>, _> = plan
-        .servers
+fn settings(plan: &Plan, name: &str, cluster: &[String]) -> Result<Settings, String> {
+    let cluster: Result<Vec<_>, _> = cluster
         .iter()
         .map(|server| Name::new(server).map(|name| ServerAddress { name, address: address(server) }))
         .collect();
@@ -104,6 +155,7 @@ fn settings(plan: &Plan, name: &str) -> Result<Settings, String> {
     settings.heartbeat = (settings.election_timeout.0 / 3).max(Duration::from_millis(1));
     settings.segment_bytes = SEGMENT_BYTES;
     settings.checkpoint_log_bytes = SEGMENT_BYTES * 2;
+    settings.log_entries_kept = plan.keep;
     settings.body_memory_bytes = plan.memory;
     settings.log_cache_bytes = plan.cache;
     Ok(settings)

@@ -29,7 +29,9 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-pub use self::fault::{ClockFault, DiskFault, Fault, Groups, HostFault, Interval, LEADER, NetworkFault, Rate};
+pub use self::fault::{
+    ClockFault, DiskFault, Fault, Groups, HostFault, Interval, LEADER, MembershipFault, NetworkFault, Rate,
+};
 pub use self::parse::BadPlan;
 
 /// A span of simulated time, in milliseconds: turmoil's timers know nothing finer.
@@ -59,8 +61,10 @@ impl fmt::Display for Millis {
 pub struct Plan {
     /// What every stream of random numbers of the run grows from.
     pub seed: u64,
-    /// The servers' names.
+    /// The names of the servers that found the cluster.
     pub servers: Vec<String>,
+    /// Servers that are there, empty, and belong to no cluster until they are added.
+    pub spares: Vec<String>,
     /// How many clients; they are called `client1`, `client2`…
     pub clients: u32,
     /// How many messages each client sends.
@@ -71,6 +75,8 @@ pub struct Plan {
     pub pace: RangeInclusive<Millis>,
     /// How many bytes of bodies a server keeps in memory: with more, it takes a checkpoint and reads them back.
     pub memory: u64,
+    /// How many log entries stay when the log is cleaned. A server that lacks more gets a snapshot.
+    pub keep: u64,
     /// How many bytes of recent log entries a server keeps in memory.
     pub cache: u64,
     /// Silence after which a follower stands for election. A leader says three times as often that it is there.
@@ -96,11 +102,13 @@ impl Default for Plan {
         Self {
             seed: 0,
             servers: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            spares: Vec::new(),
             clients: 4,
             messages: 50,
             body: 16..=400,
             pace: Millis(0)..=Millis(40),
             memory: 1 << 20,
+            keep: 512,
             cache: 1 << 20,
             election: Millis(150)..=Millis(300),
             latency: Millis(1)..=Millis(8),
@@ -115,6 +123,11 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// The names of all hosts that may be servers: founders and spares.
+    pub fn server_hosts(&self) -> Vec<String> {
+        self.servers.iter().chain(&self.spares).cloned().collect()
+    }
+
     /// The clients' names.
     pub fn client_names(&self) -> Vec<String> {
         (1..=self.clients).map(|n| format!("client{n}")).collect()
@@ -126,7 +139,8 @@ impl Plan {
         let mut warnings = Vec::new();
         for interval in &self.faults {
             for host in interval.fault.hosts() {
-                if host != LEADER && !self.servers.iter().chain(&clients).any(|name| *name == host) {
+                if host != LEADER && !self.servers.iter().chain(&self.spares).chain(&clients).any(|name| *name == host)
+                {
                     warnings.push(format!("`{interval}` names {host}, which is no host of this plan"));
                 }
             }
@@ -146,11 +160,15 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}", self.seed)?;
         writeln!(f, "servers {}", self.servers.join(" "))?;
+        if !self.spares.is_empty() {
+            writeln!(f, "spares {}", self.spares.join(" "))?;
+        }
         writeln!(f, "clients {}", self.clients)?;
         writeln!(f, "messages {}", self.messages)?;
         writeln!(f, "body {}", range(&self.body))?;
         writeln!(f, "pace {}", range(&self.pace))?;
         writeln!(f, "memory {}", self.memory)?;
+        writeln!(f, "keep {}", self.keep)?;
         writeln!(f, "cache {}", self.cache)?;
         writeln!(f, "election {}", range(&self.election))?;
         writeln!(f, "latency {}", range(&self.latency))?;

@@ -23,7 +23,7 @@ use crate::history::{History, Journal};
 use crate::oracle::{self, Violation};
 use crate::plan::{Millis, Plan};
 use crate::random::stream;
-use crate::scenario::{Claim, Scenario, Stage, Stages, View};
+use crate::scenario::{Claim, Orders, Scenario, Stage, Stages, View};
 use crate::trace::{Event, Lines, Trace};
 
 /// The wall clock at the start of every run: the first moment of 2026.
@@ -116,6 +116,7 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
         progress: Progress::new(&plan),
         journal: &journal,
         stages: &stages,
+        orders: Orders::default(),
         scenario,
         plan: plan.clone(),
         claims: BTreeMap::new(),
@@ -179,6 +180,8 @@ pub(super) struct Runner<'a> {
     progress: Progress,
     journal: &'a Journal,
     stages: &'a Stages,
+    /// What the operator is told.
+    orders: Orders,
     scenario: &'a dyn Scenario,
     plan: Arc<Plan>,
     /// What was said of everything that servers make claims about, and who said it first.
@@ -255,6 +258,7 @@ impl Runner<'_> {
         stepped.map_err(|error| Verdict::Harness(error.to_string()))?;
         self.clear_up_after_power_cuts();
         self.clear_up_after_stops();
+        self.replace_retired_disks();
         self.compare_claims()?;
         self.hosts.ended_by_itself().map_or(Ok(()), |what| Err(Verdict::Crash(what)))
     }

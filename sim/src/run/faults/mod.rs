@@ -3,6 +3,7 @@
 mod clock;
 mod disk;
 mod host;
+mod membership;
 mod network;
 
 use std::collections::BTreeMap;
@@ -37,15 +38,16 @@ pub(super) enum Edge {
 impl Faults {
     pub(super) fn new(plan: &Plan) -> Self {
         let mut due = Vec::new();
-        for (n, interval) in plan.faults.iter().enumerate().filter(|(_, interval)| interval.at < plan.duration) {
+        let intervals = membership::spelled_out(plan);
+        for (n, interval) in intervals.iter().enumerate().filter(|(_, interval)| interval.at < plan.duration) {
             due.push((interval.at.into(), n, Edge::Begin));
             due.push((interval.end().min(plan.duration).into(), n, Edge::End));
         }
         due.sort_by(|one, other| other.cmp(one));
         Self {
             due,
-            intervals: plan.faults.clone(),
-            on: vec![false; plan.faults.len()],
+            on: vec![false; intervals.len()],
+            intervals,
             counts: BTreeMap::new(),
             links: Links::default(),
             fuses: Fuses::default(),
@@ -111,6 +113,7 @@ impl Runner<'_> {
             Fault::Network(fault) => self.network_fault(fault, edge),
             Fault::Disk(fault) => self.disk_fault(fault, edge),
             Fault::Clock(fault) => self.clock_fault(fault),
+            Fault::Membership(fault) => self.membership_fault(fault, planned, edge),
         }
     }
 
