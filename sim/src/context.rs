@@ -251,6 +251,20 @@ impl Context {
         }
     }
 
+    /// Shows the recorder what is about to be written to a connection, if there is a recorder.
+    pub(crate) fn wrote(&self, host: &str, connection: &str, bytes: &[u8]) {
+        if let Some(recorder) = self.trace.borrow().as_ref().and_then(Trace::recorder) {
+            recorder.write(self.elapsed(), host, connection, bytes);
+        }
+    }
+
+    /// Records a line that the current host's code logged.
+    pub(crate) fn log(&self, level: &'static str, line: String) {
+        if let Some(recorder) = self.trace.borrow().as_ref().and_then(Trace::recorder) {
+            recorder.log(self.elapsed(), &self.current_name(), level, line);
+        }
+    }
+
     /// Ends the trace; what happens after that (destructors) leaves none.
     pub(crate) fn take_trace(&self) -> Option<Trace> {
         self.trace.borrow_mut().take()

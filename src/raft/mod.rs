@@ -4,12 +4,14 @@
 //! * [`log_store`]: its log and votes in [`crate::storage::Log`].
 //! * [`state_machine`]: its state machine is a [`crate::post_office::PostOffice`] in memory with a
 //!   [`crate::storage::Checkpoint`] behind it, which is its snapshot, too.
-//! * [`network`]: its messages over [`link`]s; [`serve`] is the other end of them.
+//! * [`network`]: its messages over [`link`]s; [`serve`] is the other end of them; [`outline`](outline()) tells a watcher
+//!   what they say.
 
 pub mod link;
 mod log_store;
 mod messages;
 mod network;
+mod outline;
 mod serve;
 mod state_machine;
 mod types;
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 pub use log_store::LogStore;
 pub use network::{Me, NetworkFactory, Reachability};
+pub use outline::{EntryContent, EntryOutline, Outline, outline};
 pub use serve::{Gates, Heard, serve_raft, serve_snapshot};
 pub use state_machine::{CheckpointMeta, Listener, Office, SnapshotData, StateMachine, load};
 pub use types::*;

@@ -31,7 +31,7 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
         let leads = node.raft.is_leader();
         led_since = leads.then(|| led_since.unwrap_or_else(W::now));
         serve_or_move(&node, &mut touch);
-        let membership = node.raft.metrics().borrow_watched().membership_config.log_id().clone();
+        let membership = *node.raft.metrics().borrow_watched().membership_config.log_id();
         if membership != told {
             told = membership;
             node.tell_servers();

@@ -128,6 +128,17 @@ impl Plan {
         self.servers.iter().chain(&self.spares).cloned().collect()
     }
 
+    /// How many disks may be lost in the whole run: a minority of the smallest cluster that there may be.
+    pub fn losses_allowed(&self) -> usize {
+        let removals = self.faults.iter().filter(|i| matches!(i.fault, Fault::Membership(MembershipFault::Remove(_))));
+        (self.servers.len().saturating_sub(removals.count()).max(1) - 1) / 2
+    }
+
+    /// How many disks are lost in the whole run.
+    pub fn losses(&self) -> usize {
+        self.faults.iter().filter(|i| matches!(i.fault, Fault::Disk(DiskFault::LostDisk(_)))).count()
+    }
+
     /// The clients' names.
     pub fn client_names(&self) -> Vec<String> {
         (1..=self.clients).map(|n| format!("client{n}")).collect()

@@ -4,7 +4,7 @@
 use super::super::Runner;
 use super::super::hosts::End;
 use super::Edge;
-use crate::plan::{DiskFault, Fault, HostFault, Interval, MembershipFault, Millis, Plan};
+use crate::plan::{Fault, HostFault, Interval, MembershipFault, Millis, Plan};
 use crate::scenario::{Order, Wish};
 
 /// The intervals that a plan's lines stand for: a rolling restart is a stop of each server, one after the other.
@@ -66,18 +66,5 @@ impl Runner<'_> {
             }
             self.bring_up(at);
         }
-    }
-}
-
-impl Plan {
-    /// How many disks may be lost in the whole run: a minority of the smallest cluster that there may be.
-    pub fn losses_allowed(&self) -> usize {
-        let removals = self.faults.iter().filter(|i| matches!(i.fault, Fault::Membership(MembershipFault::Remove(_))));
-        (self.servers.len().saturating_sub(removals.count()).max(1) - 1) / 2
-    }
-
-    /// How many disks are lost in the whole run.
-    pub fn losses(&self) -> usize {
-        self.faults.iter().filter(|i| matches!(i.fault, Fault::Disk(DiskFault::LostDisk(_)))).count()
     }
 }
