@@ -20,8 +20,13 @@ fn done(outcome: &Outcome) -> usize {
     outcome.history.entries.iter().filter(|entry| is_done(&entry.what)).count()
 }
 
+/// How many snapshots arrived completely.
 fn snapshots(outcome: &Outcome) -> usize {
-    outcome.lines.iter().filter(|line| line.contains("snapshot.installed")).count()
+    lines_with(outcome, " snapshot.installed ")
+}
+
+fn lines_with(outcome: &Outcome, text: &str) -> usize {
+    outcome.lines.iter().filter(|line| line.contains(text)).count()
 }
 
 /// Who votes in the end.
@@ -79,7 +84,7 @@ fn a_server_that_was_cut_off_while_it_was_removed_hears_of_it_later() {
 
 #[test]
 fn snapshots_are_installed_and_interrupted() {
-    let mut installed = 0;
+    let (mut installed, mut interrupted) = (0, 0);
     for seed in 0..3 {
         let outcome = passes(&format!(
             "seed {seed}\nservers a b c\nspares d\nclients 4\nmessages 150\nbody 100..20000\nkeep 0\nmemory 0
@@ -89,8 +94,9 @@ fn snapshots_are_installed_and_interrupted() {
              at 7.05s for 300ms crash leader\nat 8s for 500ms lost-disk b\nat 8.6s for 300ms crash leader",
         ));
         installed += snapshots(&outcome);
+        interrupted += lines_with(&outcome, " snapshot.receiving ") - snapshots(&outcome);
     }
-    assert!(installed >= 6, "{installed} snapshots were installed");
+    assert!(installed >= 6 && interrupted >= 1, "{installed} snapshots were installed, {interrupted} interrupted");
 }
 
 #[test]
