@@ -8,6 +8,7 @@
 //! body 16..400
 //! at 2.1s for 1.3s crash a
 //! at 4s for 2s partition a | b c
+//! at 5s for 4s remove a
 //! ```
 //!
 //! One line is one setting or one fault interval, and no line needs another one: deleting any leaves a valid plan. A
