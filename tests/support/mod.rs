@@ -197,7 +197,9 @@ impl Cluster {
 
     /// A cluster of which nothing runs yet, with servers that it is not founded with.
     pub fn prepare_with_spares(founders: usize, spares: usize) -> Self {
-        Self { spares, ..Self::prepare(founders + spares) }
+        let mut cluster = Self::prepare(founders + spares);
+        cluster.spares = spares;
+        cluster
     }
 
     /// The same, with more arguments for each server's `serve`.
