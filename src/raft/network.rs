@@ -87,8 +87,13 @@ impl Reachability {
         if let LinkError::Refused { refusal, .. } = problem
             && matches!(refusal, PeerRefusal::Retired { .. } | PeerRefusal::Removed { .. })
         {
-            self.retired.lock().get_or_insert_with(|| refusal.clone());
+            self.retire(refusal.clone());
         }
+    }
+
+    /// Another server said that this one's disk counts no more.
+    pub fn retire(&self, refusal: PeerRefusal) {
+        self.retired.lock().get_or_insert(refusal);
     }
 
     /// When `server` answered last, and what went wrong since.

@@ -135,6 +135,19 @@ impl<W: World> Office<W> {
         format!("index={} term={} digest={digest:016x}", id.index, id.leader_id)
     }
 
+    /// Who votes, who learns and who is listed, for whoever watches.
+    fn describe_servers(&self, office: &PostOffice, id: LogId) -> Event {
+        let membership = self.position.lock().membership.membership().clone();
+        let list = |names: Vec<&Name>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(",");
+        let names = |votes: bool| {
+            let of = |id: &Incarnation| membership.voter_ids().any(|voter| voter == *id) == votes;
+            list(membership.nodes().filter(|(id, _)| of(id)).map(|(_, member)| &member.name).collect())
+        };
+        let (voters, learners, listed) = (names(true), names(false), list(office.servers().map(|s| s.0).collect()));
+        let detail = format!("index={} voters={voters} learners={learners} listed={listed}", id.index);
+        Event { kind: "servers", who: None, detail }
+    }
+
     /// How many times the state was cut to be written to the checkpoint.
     pub fn cuts(&self) -> u64 {
         self.cuts.load(Ordering::Relaxed)
@@ -179,11 +192,13 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
             let id = entry.log_id;
             {
                 let mut post_office = office.post_office.lock();
+                let mut servers_changed = false;
                 match entry.payload {
                     EntryPayload::Blank => {}
                     EntryPayload::Normal(EntryBody(body)) => {
                         let repeats = post_office.repeats();
                         let applied = post_office.apply_entry(id.index, &body, &mut |effect| {
+                            servers_changed |= effect.changes_servers();
                             place_of(&effect).into_iter().for_each(W::reached);
                             office.listener.effect(effect);
                         });
@@ -200,10 +215,14 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
                         }
                         post_office.founded_by(members_of(&membership));
                         office.position.lock().membership = StoredMembership::new(Some(id), membership);
+                        servers_changed = true;
                     }
                 }
                 office.position.lock().id = Some(id);
                 office.listener.applied(&post_office, id.index);
+                if servers_changed {
+                    W::observe(|| office.describe_servers(&post_office, id));
+                }
             }
             W::observe(|| Event { kind: "apply", who: None, detail: office.describe(id) });
             if let Some(responder) = responder {
@@ -257,6 +276,10 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
         *position = Applied { id: meta.applied, membership: meta.membership, generation: position.generation + 1 };
         drop(position);
         office.listener.installed(&current);
+        if let Some(id) = meta_id {
+            W::observe(|| Event { kind: "snapshot.installed", who: None, detail: format!("index={}", id.index) });
+            W::observe(|| office.describe_servers(&current, id));
+        }
         drop(current);
         W::reached("a snapshot installed");
         if let Some(id) = meta_id {

@@ -167,7 +167,10 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
         let reason = match node::Node::start(server, &identity, set_aside).await {
             Ok(node) => {
                 *server.phase.lock() = Phase::Running(node.clone());
+                let asking =
+                    Abort(W::spawn(bootstrap::ask_until_taken_in(server.clone(), node.clone(), directory.disk_id())));
                 let ended = node.run().await;
+                drop(asking);
                 *server.phase.lock() = Phase::Starting;
                 match ended {
                     node::Ended::Damaged(reason) => reason,

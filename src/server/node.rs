@@ -528,8 +528,15 @@ impl<W: World> Node<W> {
 
     /// Gives another server's new disk an incarnation, through the log.
     pub async fn enroll(&self, name: &Name, disk: Nonce, address: &str) -> BootstrapReply {
+        let (retired, listed) = {
+            let office = self.office.post_office.lock();
+            (office.has_retired(disk), office.server(name).is_some())
+        };
+        if retired {
+            return BootstrapReply::Retired;
+        }
         // It asks again and again: what is not so yet is not put into the log each time.
-        if self.office.post_office.lock().server(name).is_none() {
+        if !listed {
             return BootstrapReply::Refused(format!("{}: {name}", Refusal::NoSuchServer));
         }
         let answer = self.hub.ask(disk, &Command::Enroll { server: name, address, disk });

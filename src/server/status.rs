@@ -158,6 +158,11 @@ pub(super) fn servers_of<W: World>(node: &Node<W>) -> Vec<ServerRow> {
     rows
 }
 
+/// Whether another server answered lately.
+pub(super) fn is_reached<W: World>(node: &Node<W>, incarnation: Incarnation) -> bool {
+    node.reachability.of(incarnation).0.is_some_and(|at| is_recent(node, at))
+}
+
 fn is_recent<W: World>(node: &Node<W>, at: crate::world::Instant) -> bool {
     W::now().saturating_duration_since(at) <= node.settings.election_timeout.1 * 4
 }

@@ -62,6 +62,8 @@ impl Plan {
 fn end_of_disturbance(interval: &Interval) -> u64 {
     match interval.fault {
         Fault::Disk(DiskFault::LostDisk(_)) => u64::MAX,
+        // From then on a majority is one of other servers.
+        Fault::Membership(_) => u64::MAX,
         _ => interval.end().0,
     }
 }

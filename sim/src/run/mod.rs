@@ -27,7 +27,7 @@ use crate::oracle::{self, Promise, Violation};
 use crate::plan::{Millis, Plan};
 use crate::random::stream;
 use crate::reach::Reach;
-use crate::scenario::{Scenario, Stage, Stages, View};
+use crate::scenario::{Orders, Scenario, Stage, Stages, View};
 use crate::trace::{Event, Lines, Trace};
 
 /// The wall clock at the start of every run: the first moment of 2026.
@@ -122,6 +122,7 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
         progress: Progress::new(&plan),
         journal: &journal,
         stages: &stages,
+        orders: Orders::default(),
         scenario,
         plan: plan.clone(),
         raft: Raft::default(),
@@ -198,6 +199,8 @@ pub(super) struct Runner<'a> {
     progress: Progress,
     journal: &'a Journal,
     stages: &'a Stages,
+    /// What the operator is told.
+    orders: Orders,
     scenario: &'a dyn Scenario,
     plan: Arc<Plan>,
     raft: Raft,
@@ -218,7 +221,7 @@ impl Runner<'_> {
             self.come_to_rest(Stage::CoreService, "the core is asked to serve", self.plan.core_liveness, &core)?;
         }
         self.faults_until(Duration::MAX);
-        let all = self.plan.servers.clone();
+        let all = self.plan.server_hosts();
         self.come_to_rest(Stage::Heal, "the faults have ended", self.plan.liveness, &all)?;
         self.come_to_rest(Stage::Calm, "fresh sends are due", self.plan.liveness, &all)?;
         self.enter_stage(Stage::Stop, "stop");
@@ -289,6 +292,7 @@ impl Runner<'_> {
         stepped.map_err(|error| Verdict::Harness(error.to_string()))?;
         self.clear_up_after_power_cuts();
         self.clear_up_after_stops();
+        self.replace_retired_disks();
         self.judge_news()?;
         self.hosts.ended_by_itself().map_or(Ok(()), |what| Err(Verdict::Crash(what)))
     }

@@ -3,6 +3,7 @@
 mod clock;
 mod disk;
 mod host;
+mod membership;
 mod network;
 
 use std::collections::BTreeMap;
@@ -39,7 +40,8 @@ pub(super) enum Edge {
 impl Faults {
     pub(super) fn new(plan: &Plan) -> Self {
         let mut due = Vec::new();
-        for (n, interval) in plan.faults.iter().enumerate().filter(|(_, interval)| interval.at < plan.duration) {
+        let intervals = membership::spelled_out(plan);
+        for (n, interval) in intervals.iter().enumerate().filter(|(_, interval)| interval.at < plan.duration) {
             due.push((interval.at.into(), n, Edge::Begin));
             // Whether what is on at the end of the safety phase lasts on is decided then.
             let end = if interval.end() < plan.duration { interval.end().into() } else { Duration::MAX };
@@ -48,8 +50,8 @@ impl Faults {
         due.sort_by(|one, other| other.cmp(one));
         Self {
             due,
-            intervals: plan.faults.clone(),
-            on: vec![false; plan.faults.len()],
+            on: vec![false; intervals.len()],
+            intervals,
             counts: BTreeMap::new(),
             links: Links::default(),
             fuses: Fuses::default(),
@@ -135,6 +137,7 @@ impl Runner<'_> {
             Fault::Network(fault) => self.network_fault(fault, edge),
             Fault::Disk(fault) => self.disk_fault(fault, edge),
             Fault::Clock(fault) => self.clock_fault(fault),
+            Fault::Membership(fault) => self.membership_fault(fault, planned, edge),
         }
     }
 
