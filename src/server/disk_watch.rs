@@ -31,11 +31,12 @@ impl DiskWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::{RealWorld, World as _};
 
     #[test]
     fn a_disk_hangs_that_does_nothing_although_something_waits() {
         const ROUND: Duration = Duration::from_millis(10);
-        let start = Instant::now();
+        let start = RealWorld::now();
         let at = |rounds: u32| start + ROUND * rounds;
         let mut watch = DiskWatch::default();
         assert_eq!(watch.look((5, true), at(0), ROUND), Duration::ZERO);
