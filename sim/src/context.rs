@@ -8,11 +8,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
 use rand::RngExt;
 
+use crate::network::Wire;
 use crate::random::{Stream, stream};
 use crate::trace::{Event, Trace};
 
@@ -39,6 +41,28 @@ struct HostState {
     /// How long its blocking work waits.
     delays: Stream,
     gate: Gate,
+    clock: Clock,
+}
+
+/// How a host's clocks differ from the simulation's.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    /// The wall clock's difference.
+    ahead_ms: i64,
+    /// How fast the host's time passes.
+    rate: f64,
+    /// When that was set, and how much the host's time had gained until then, in seconds.
+    since: Duration,
+    gained: f64,
+}
+
+impl Clock {
+    const RIGHT: Self = Self { ahead_ms: 0, rate: 1.0, since: Duration::ZERO, gained: 0.0 };
+
+    /// How much the host's time has gained at `now`, in seconds.
+    fn gained_at(&self, now: Duration) -> f64 {
+        self.gained + now.saturating_sub(self.since).as_secs_f64() * (self.rate - 1.0)
+    }
 }
 
 /// Holds a host's tasks: turmoil itself cannot pause a host.
@@ -76,6 +100,8 @@ pub(crate) struct Context {
     cost: Cell<Duration>,
     outside_blocking: Cell<u64>,
     panics: RefCell<Vec<Panicked>>,
+    /// The ends of connections that are open, oldest first.
+    wires: RefCell<Vec<Weak<Wire>>>,
     /// The latest observed event of each host and kind.
     observed: RefCell<BTreeMap<(String, &'static str), String>>,
     /// The observed events that the runner has not looked at yet: host, kind and detail.
@@ -126,6 +152,7 @@ impl Context {
             cost: Cell::default(),
             outside_blocking: Cell::default(),
             panics: RefCell::default(),
+            wires: RefCell::default(),
             observed: RefCell::default(),
             news: RefCell::default(),
         });
@@ -145,6 +172,7 @@ impl Context {
             draws: stream(self.seed, &format!("draws of {name}")),
             delays: stream(self.seed, &format!("delays of {name}")),
             gate: Gate::default(),
+            clock: Clock::RIGHT,
         });
         hosts.len() - 1
     }
@@ -173,8 +201,42 @@ impl Context {
         now
     }
 
+    /// The current host's wall clock.
     pub(crate) fn unix_millis(&self) -> u64 {
-        self.epoch_ms + self.elapsed().as_millis() as u64
+        let now = self.elapsed();
+        let clock = self.hosts.borrow()[self.current.get()].clock;
+        let wrong = clock.ahead_ms.saturating_add((clock.gained_at(now) * 1000.0) as i64);
+        (self.epoch_ms + now.as_millis() as u64).saturating_add_signed(wrong)
+    }
+
+    /// By how many seconds the current host's time is ahead of the simulation's, and how fast it passes.
+    pub(crate) fn clock_drift(&self) -> (f64, f64) {
+        let clock = self.hosts.borrow()[self.current.get()].clock;
+        (clock.gained_at(self.elapsed()), clock.rate)
+    }
+
+    /// From now on a host's wall clock is so much ahead, and its time passes at this rate.
+    pub(crate) fn set_clock(&self, host: HostIndex, ahead_ms: i64, rate: f64) {
+        let since = self.elapsed();
+        let clock = &mut self.hosts.borrow_mut()[host].clock;
+        *clock = Clock { ahead_ms, rate, since, gained: clock.gained_at(since) };
+    }
+
+    /// Keeps one end of a connection, so that it can be reset.
+    pub(crate) fn keep_connection(&self, wire: &Arc<Wire>) {
+        let mut wires = self.wires.borrow_mut();
+        if wires.len() >= 64 && wires.len().is_power_of_two() {
+            wires.retain(|wire| wire.strong_count() > 0);
+        }
+        wires.push(Arc::downgrade(wire));
+    }
+
+    /// Resets the ends that `host` has of connections with `peer`.
+    pub(crate) fn reset_connections(&self, host: &str, peer: &str) {
+        let wires: Vec<_> = self.wires.borrow().iter().filter_map(Weak::upgrade).collect();
+        for wire in wires.into_iter().filter(|wire| *wire.host == *host && wire.peer == *peer) {
+            wire.reset();
+        }
     }
 
     /// Adds an event of the current host to the trace.
@@ -186,6 +248,20 @@ impl Context {
         let at = self.elapsed();
         if let Some(trace) = self.trace.borrow_mut().as_mut() {
             trace.add(at, host, event);
+        }
+    }
+
+    /// Shows the recorder what is about to be written to a connection, if there is a recorder.
+    pub(crate) fn wrote(&self, host: &str, connection: &str, bytes: &[u8]) {
+        if let Some(recorder) = self.trace.borrow().as_ref().and_then(Trace::recorder) {
+            recorder.write(self.elapsed(), host, connection, bytes);
+        }
+    }
+
+    /// Records a line that the current host's code logged.
+    pub(crate) fn log(&self, level: &'static str, line: String) {
+        if let Some(recorder) = self.trace.borrow().as_ref().and_then(Trace::recorder) {
+            recorder.log(self.elapsed(), &self.current_name(), level, line);
         }
     }
 

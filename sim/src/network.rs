@@ -11,8 +11,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, Waker};
 
+use parking_lot::Mutex;
 use restante::world::{BoxFuture, Connection, Listener, Network};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -81,22 +82,68 @@ impl Listener for SimListener {
 
 fn connection(stream: TcpStream, how: &str, label: String, host: Arc<str>, peer: String) -> Connection {
     trace(&host, &Event::new(how, &label, &[]));
-    let label: Arc<str> = label.into();
+    let wire = Arc::new(Wire {
+        label: label.into(),
+        host,
+        peer: peer.rsplit_once(':').map_or_else(|| peer.clone(), |(name, _)| name.to_owned()),
+        state: Mutex::default(),
+    });
+    context::with(|run| run.keep_connection(&wire));
     let (reader, writer) = stream.into_split();
     Connection {
-        reader: Box::new(Reader {
-            half: reader,
-            end: End { label: label.clone(), host: host.clone(), offset: 0, close: "net.close_read" },
-        }),
-        writer: Box::new(Writer { half: writer, end: End { label, host, offset: 0, close: "net.close_write" } }),
+        reader: Box::new(Reader { half: reader, end: End { wire: wire.clone(), offset: 0, close: "net.close_read" } }),
+        writer: Box::new(Writer { half: writer, end: End { wire, offset: 0, close: "net.close_write" } }),
         peer,
+    }
+}
+
+/// One host's end of a connection, which can be reset from outside.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    label: Arc<str>,
+    /// Whose end it is.
+    pub(crate) host: Arc<str>,
+    /// Who has the other one.
+    pub(crate) peer: String,
+    state: Mutex<WireState>,
+}
+
+#[derive(Debug, Default)]
+struct WireState {
+    is_reset: bool,
+    /// Of whoever waits for reading and for writing.
+    waiting: [Option<Waker>; 2],
+}
+
+impl Wire {
+    /// Both halves of this end fail from now on.
+    pub(crate) fn reset(&self) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.is_reset = true;
+            std::mem::take(&mut state.waiting)
+        };
+        trace(&self.host, &Event::new("net.cut", &self.label, &[]));
+        waiting.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Fails if it was reset. Otherwise keeps the waker of a task that is about to wait on this half.
+    fn check(&self, half: usize, task: &TaskContext<'_>) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if state.is_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        match &mut state.waiting[half] {
+            Some(waker) if waker.will_wake(task.waker()) => {}
+            waker => *waker = Some(task.waker().clone()),
+        }
+        Ok(())
     }
 }
 
 /// One direction of a connection at one of its ends.
 struct End {
-    label: Arc<str>,
-    host: Arc<str>,
+    wire: Arc<Wire>,
     offset: u64,
     close: &'static str,
 }
@@ -104,12 +151,12 @@ struct End {
 impl End {
     fn moved(&mut self, kind: &str, bytes: &[u8]) {
         let fields = [("offset", self.offset), ("bytes", bytes.len() as u64), ("digest", xxh3_64(bytes))];
-        trace(&self.host, &Event::new(kind, &self.label, &fields));
+        trace(&self.wire.host, &Event::new(kind, &self.wire.label, &fields));
         self.offset += bytes.len() as u64;
     }
 
     fn event(&self, kind: &str) {
-        trace(&self.host, &Event::new(kind, &self.label, &[("offset", self.offset)]));
+        trace(&self.wire.host, &Event::new(kind, &self.wire.label, &[("offset", self.offset)]));
     }
 }
 
@@ -127,6 +174,10 @@ struct Reader {
 impl AsyncRead for Reader {
     fn poll_read(self: Pin<&mut Self>, task: &mut TaskContext<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if let Err(error) = this.end.wire.check(0, task) {
+            this.end.event("net.reset");
+            return Poll::Ready(Err(error));
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.half).poll_read(task, buffer);
         match &polled {
@@ -149,10 +200,18 @@ struct Writer {
 impl AsyncWrite for Writer {
     fn poll_write(self: Pin<&mut Self>, task: &mut TaskContext<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if let Err(error) = this.end.wire.check(1, task) {
+            this.end.event("net.broken");
+            return Poll::Ready(Err(error));
+        }
         let polled = Pin::new(&mut this.half).poll_write(task, bytes);
         match &polled {
             Poll::Pending => {}
-            Poll::Ready(Ok(written)) => this.end.moved("net.write", &bytes[..*written]),
+            Poll::Ready(Ok(written)) => {
+                let bytes = &bytes[..*written];
+                context::with(|run| run.wrote(&this.end.wire.host, &this.end.wire.label, bytes));
+                this.end.moved("net.write", bytes);
+            }
             Poll::Ready(Err(_)) => this.end.event("net.broken"),
         }
         polled

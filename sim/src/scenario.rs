@@ -11,21 +11,37 @@ use restante::world::{BoxFuture, Host};
 use crate::history::{Journal, Process};
 use crate::plan::Plan;
 use crate::random::Stream;
+use crate::record::{Interpreter, Sizes};
 
 /// What runs on the hosts of a run.
 pub trait Scenario {
+    /// The plan that a seed grows into, as far as this scenario can bear it.
+    fn plan_of(&self, seed: u64) -> Plan {
+        Plan::from_seed(seed)
+    }
+
     /// One life of a server. It goes on until the runner ends it; ending by itself, for whatever reason, fails the run.
     fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>>;
 
-    /// One life of a client. It sends what the plan says ([`crate::history::What::SentAll`]), reads what comes, and
-    /// ends at [`Stage::Stop`].
+    /// One life of a client. It sends what the plan says, reads what comes, tells when it has nothing more to send in a
+    /// stage ([`crate::history::What::Rested`]), and ends at [`Stage::Stop`].
     fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>>;
 
-    /// What an event that a server's code told of ([`restante::world::World::observe`]) claims. Claims about the same
-    /// thing must be the same, whoever makes them and whenever.
-    fn claim(&self, kind: &str, detail: &str) -> Option<Claim> {
-        let _ = (kind, detail);
+    /// Whether a majority of the servers serves whatever the others do: only then is there a core, and a bound on how
+    /// long clients may wait.
+    fn serves_with_a_majority(&self) -> bool {
+        true
+    }
+
+    /// Which server leads, as far as the servers told. Faults may ask for it by that name.
+    fn leader(&self, view: &View) -> Option<String> {
+        let _ = view;
         None
+    }
+
+    /// Who knows what the frames between these servers and clients say: for showing a run.
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Box::new(Sizes)
     }
 
     /// Whether the servers are where they should be when nothing happens any more (equal digests, one leader).
@@ -36,15 +52,6 @@ pub trait Scenario {
         let _ = view;
         Ok(())
     }
-}
-
-/// What a server says about something that others may speak of, too.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// What it is about.
-    pub about: String,
-    /// What is said of it.
-    pub is: String,
 }
 
 /// What a server is given for one life.
@@ -86,18 +93,37 @@ pub struct View {
     pub observed: BTreeMap<(String, &'static str), String>,
     /// The run's plan.
     pub plan: Arc<Plan>,
+    /// The servers that are to be where they should be.
+    pub healthy: Vec<String>,
 }
 
-/// Where a run stands.
+/// Where a run stands. A run whose plan has no core goes from the faults to healing at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Stage {
     /// Faults may happen.
     #[default]
     Faults,
-    /// They have ended: what was accepted must arrive, and fresh sends must be accepted.
+    /// Those of the plan's core have ended, the others last on. Nobody sends: what was accepted must arrive, and the
+    /// core's servers must become equal.
+    Core,
+    /// The same, and fresh sends must be accepted and arrive.
+    CoreService,
+    /// All faults have ended. Nobody sends: what was accepted must arrive, and all servers must become equal.
+    Heal,
+    /// The same, and fresh sends must be accepted and arrive.
     Calm,
     /// Everything has arrived: clients close what they have open and end.
     Stop,
+}
+
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 6] = [Self::Faults, Self::Core, Self::CoreService, Self::Heal, Self::Calm, Self::Stop];
+
+    /// Whether fresh sends are due in it.
+    pub fn is_service(self) -> bool {
+        matches!(self, Self::CoreService | Self::Calm)
+    }
 }
 
 /// Something that happens once.
@@ -137,36 +163,32 @@ impl Signal {
 
 /// Tells clients where the run stands.
 #[derive(Debug, Clone, Default)]
-pub struct Stages {
-    calm: Signal,
-    stop: Signal,
-}
+pub struct Stages([Signal; Stage::ALL.len()]);
 
 impl Stages {
     pub(crate) fn advance(&self, stage: Stage) {
-        if stage >= Stage::Calm {
-            self.calm.raise();
+        for (signal, at) in self.0.iter().zip(Stage::ALL) {
+            if at <= stage && !signal.is_raised() {
+                signal.raise();
+            }
         }
-        if stage >= Stage::Stop {
-            self.stop.raise();
-        }
+    }
+
+    /// Where the run stands.
+    pub fn current(&self) -> Stage {
+        let come = |stage: &Stage| self.have_reached(*stage);
+        Stage::ALL.into_iter().rev().find(come).unwrap_or_default()
     }
 
     /// Whether the run has come to `stage`.
     pub fn have_reached(&self, stage: Stage) -> bool {
-        match stage {
-            Stage::Faults => true,
-            Stage::Calm => self.calm.is_raised(),
-            Stage::Stop => self.stop.is_raised(),
-        }
+        stage == Stage::Faults || self.0[stage as usize].is_raised()
     }
 
     /// Waits until the run has come to `stage`.
     pub async fn reached(&self, stage: Stage) {
-        match stage {
-            Stage::Faults => {}
-            Stage::Calm => self.calm.raised().await,
-            Stage::Stop => self.stop.raised().await,
+        if stage != Stage::Faults {
+            self.0[stage as usize].raised().await;
         }
     }
 }

@@ -12,11 +12,11 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use rand::TryRng;
-use restante::world::{Event as Observed, World};
+use restante::world::{Event as Observed, Instant, World};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use crate::context::Panicked;
-use crate::context::{self, HostIndex};
+use crate::context::{self, Context, HostIndex};
 use crate::trace::Event;
 
 /// The world of the run that this thread is in.
@@ -87,6 +87,30 @@ impl World for SimWorld {
         SimRng
     }
 
+    fn now() -> Instant {
+        let now = Instant::now();
+        let (ahead, _) = context::expect(Context::clock_drift);
+        // A run is far shorter than the time since the machine's clock began, and a drift at most half of it.
+        let shifted = if ahead < 0.0 {
+            now.checked_sub(Duration::from_secs_f64(-ahead))
+        } else {
+            now.checked_add(Duration::from_secs_f64(ahead))
+        };
+        shifted.unwrap_or(now)
+    }
+
+    fn sleep(duration: Duration) -> tokio::time::Sleep {
+        tokio::time::sleep(passes_in(duration))
+    }
+
+    fn sleep_until(deadline: Instant) -> tokio::time::Sleep {
+        Self::sleep(deadline.saturating_duration_since(Self::now()))
+    }
+
+    fn timeout<F: Future>(duration: Duration, future: F) -> tokio::time::Timeout<F> {
+        tokio::time::timeout(passes_in(duration), future)
+    }
+
     fn unix_millis() -> u64 {
         context::expect(|run| run.unix_millis())
     }
@@ -98,6 +122,13 @@ impl World for SimWorld {
             run.keep_observed(kind, detail);
         });
     }
+}
+
+/// How long a duration on the current host's clock is on the simulation's.
+fn passes_in(duration: Duration) -> Duration {
+    let (_, rate) = context::expect(Context::clock_drift);
+    // Most clocks are right, and dividing by one would round for nothing.
+    if rate == 1.0 { duration } else { Duration::try_from_secs_f64(duration.as_secs_f64() / rate).unwrap_or(duration) }
 }
 
 /// tokio's timers count whole milliseconds, so no time at all is a turn of the other tasks.

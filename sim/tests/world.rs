@@ -81,6 +81,71 @@ fn nothing_crosses_a_partition_and_what_is_held_arrives_late() {
     assert!(crosses(&held, 1.3, 1.31) > 0, "what was held arrives at once");
 }
 
+const CLIENTS: &str = "client1 client2 client3 client4";
+
+/// How many pieces arrived from `from` at hosts that `to` accepts.
+fn arrived(outcome: &Outcome, between: (f64, f64), way: impl Fn(&str, &str) -> bool) -> usize {
+    count(outcome, between.0, between.1, |host, kind, rest| {
+        // CLIENT:PORT>SERVER:PORT, read by either end.
+        let label = rest.split_whitespace().next().unwrap_or("");
+        let names: Vec<&str> = label.split('>').filter_map(|end| end.split(':').next()).collect();
+        let from = names.iter().find(|name| **name != host).copied().unwrap_or("");
+        kind == "net.read" && way(from, host)
+    })
+}
+
+#[test]
+fn a_link_that_is_cut_in_one_direction_carries_the_other_one() {
+    let from_a = |from: &str, _: &str| from == "a";
+    let to_a = |_: &str, to: &str| to == "a";
+    let plan = format!("messages 100\npace 0s..10ms\nlatency 1ms..5ms\nat 1s for 1s one-way a > {CLIENTS}");
+    let outcome = run_toy(&plan);
+    assert!(arrived(&outcome, (0.5, 1.0), from_a) > 10);
+    assert_eq!(arrived(&outcome, (1.01, 2.0), from_a), 0);
+    assert!(arrived(&outcome, (1.01, 2.0), to_a) > 0, "the other direction is open");
+    assert!(arrived(&outcome, (2.0, 4.0), from_a) > 10);
+}
+
+#[test]
+fn an_isolated_host_hears_nobody_and_a_bridge_hears_both_sides() {
+    let outcome = run_toy("messages 100\nlatency 1ms..5ms\nat 1s for 1s isolate a");
+    assert_eq!(arrived(&outcome, (1.01, 2.0), |from, to| from == "a" || to == "a"), 0);
+    assert!(arrived(&outcome, (1.01, 2.0), |from, to| from != "a" && to != "a") > 10);
+    let outcome = run_toy("messages 100\nlatency 1ms..5ms\nat 1s for 1s bridge a | client1 client2");
+    let between = |one: &'static str, other: &'static str| {
+        arrived(&outcome, (1.01, 2.0), move |from, to| (from, to) == (one, other) || (from, to) == (other, one))
+    };
+    assert_eq!(between("a", "client1") + between("a", "client2"), 0);
+    assert!(between("a", "client3") + between("a", "client4") > 10);
+}
+
+#[test]
+fn slow_links_are_slow_and_lossy_ones_lose() {
+    // Without the fault nothing takes more than 2 ms.
+    let slow = run_toy(&format!("messages 100\nlatency 1ms..2ms\nat 1s for 1s delay 300ms..400ms a b c | {CLIENTS}"));
+    let any = |_: &str, _: &str| true;
+    assert!(arrived(&slow, (0.5, 1.0), any) > 10);
+    assert_eq!(arrived(&slow, (1.01, 1.29), any), 0);
+    assert!(arrived(&slow, (1.3, 2.0), any) > 0);
+    assert!(arrived(&slow, (2.5, 3.5), any) > 10, "it is as quick as before");
+
+    let lossy = run_toy(&format!("messages 100\nat 1s for 1s loss 50% a b c | {CLIENTS}"));
+    let timed_out = count(&lossy, 1.0, 2.5, |_, kind, _| kind == "net.connect");
+    assert!(timed_out > 5, "who gets no answer connects again");
+}
+
+#[test]
+fn a_reset_is_seen_at_both_ends() {
+    let outcome = run_toy(&format!("messages 100\nat 1s for 500ms reset a b c | {CLIENTS}"));
+    for (from, to) in [(1.0, 1.01), (1.5, 1.51)] {
+        let resets = |who: fn(&str) -> bool| {
+            count(&outcome, from, to, |host, kind, _| matches!(kind, "net.reset" | "net.broken") && who(host))
+        };
+        assert!(resets(|host| host.starts_with("client")) > 0 && resets(|host| host.len() == 1) > 0);
+    }
+    assert_eq!(count(&outcome, 1.1, 1.5, |_, kind, _| kind == "net.cut"), 0);
+}
+
 #[test]
 fn a_disk_is_used_inside_of_blocking_only() {
     assert_eq!(run_toy("messages 20").operations_outside_blocking, 0);
@@ -109,7 +174,7 @@ fn idle_server(_: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
 
 fn idle_client(seat: ClientSeat) -> BoxFuture<'static, Result<(), String>> {
     Box::pin(async move {
-        seat.journal.write(&seat.process, restante_sim::history::What::SentAll);
+        seat.journal.write(&seat.process, restante_sim::history::What::Rested { stage: Stage::Calm });
         seat.stages.reached(Stage::Stop).await;
         Ok(())
     })
@@ -123,6 +188,36 @@ fn verdict(scenario: &dyn Scenario) -> Verdict {
 #[test]
 fn hosts_that_do_nothing_pass() {
     assert_eq!(verdict(&Two(idle_server, idle_client)), Verdict::Passed);
+}
+
+#[test]
+fn a_core_heals_before_the_others_do() {
+    let plan: Plan = "core a b\nclients 1\nduration 2s\nat 1s for 9s crash a\nat 1s for 9s pause c\n\
+                      at 1s for 9s partition a c | b\nat 1.5s for 9s power-cut\nat 1s for 9s pause client1"
+        .parse()
+        .unwrap();
+    let outcome = run(&plan, &Two(idle_server, idle_client), Lines::ring(usize::MAX));
+    assert_eq!(outcome.verdict, Verdict::Passed);
+    let find = |text: &str| outcome.lines.iter().position(|line| line.contains(text)).expect(text);
+    let starts = |host: &str| {
+        let start = |line: &String| (parts(line).1, parts(line).2) == (host, "host.start");
+        outcome.lines.iter().rposition(start).expect(host)
+    };
+    let (core, serve, all) =
+        (find("the core has healed"), find("the core is asked to serve"), find("the faults have ended"));
+    for healed in
+        [find("fault.end at 1s for 9s crash a"), find("fault.end at 1s for 9s pause client1"), starts("a"), starts("b")]
+    {
+        assert!((core..serve).contains(&healed), "{}", outcome.lines[healed]);
+    }
+    for healed in [find("fault.end at 1s for 9s pause c"), find("fault.end at 1s for 9s partition"), starts("c")] {
+        assert!(all < healed, "{}", outcome.lines[healed]);
+    }
+    // Without a core that can stand, everything heals at once.
+    let plan: Plan = "core a\nclients 1\nduration 2s\nat 1s for 9s crash a".parse().unwrap();
+    assert_eq!(plan.warnings().len(), 1);
+    let outcome = run(&plan, &Two(idle_server, idle_client), Lines::ring(usize::MAX));
+    assert!(!outcome.lines.iter().any(|line| line.contains("the core has healed")));
 }
 
 #[test]
@@ -158,7 +253,7 @@ fn a_client_that_does_not_finish_is_missed() {
     assert!(text.contains("2 clients have more to send, client1 among them"), "{text}");
     let lingers = |seat: ClientSeat| -> BoxFuture<'static, Result<(), String>> {
         Box::pin(async move {
-            seat.journal.write(&seat.process, restante_sim::history::What::SentAll);
+            seat.journal.write(&seat.process, restante_sim::history::What::Rested { stage: Stage::Calm });
             std::future::pending().await
         })
     };
@@ -178,4 +273,40 @@ fn the_wall_clock_is_the_plans_and_moves_with_simulated_time() {
         })
     };
     assert_eq!(verdict(&Two(reads, idle_client)), Verdict::Passed);
+}
+
+#[test]
+fn clocks_jump_and_drift_and_are_right_again() {
+    let tells = |seat: ServerSeat| -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async move {
+            let start = SimWorld::now();
+            for n in 1..=12 {
+                SimWorld::sleep_until(start + std::time::Duration::from_millis(250) * n).await;
+                let (wall, own) = (SimWorld::unix_millis() as i64 - 1_767_225_600_000, SimWorld::now() - start);
+                let detail = format!("wall={wall} own={}", own.as_millis());
+                SimWorld::observe(|| restante::world::Event { kind: "clock", who: None, detail });
+            }
+            drop(seat);
+            std::future::pending().await
+        })
+    };
+    let plan = "servers a b c\nclients 0\nduration 4s\n\
+        at 1s for 1s clock-jump a -100s\nat 600ms for 300ms clock-jump a +7s\nat 1s for 1s clock-drift b +50%";
+    let outcome = run(&plan.parse().unwrap(), &Two(tells, idle_client), Lines::ring(usize::MAX));
+    assert_eq!(outcome.verdict, Verdict::Passed);
+    // The simulation's time at which a host saw a reading of its clocks.
+    let at = |host: &str, reading: &str| {
+        let mut lines = outcome.lines.iter().map(|line| parts(line));
+        let found = lines.find(|(_, who, kind, rest)| *who == host && *kind == "clock" && rest.trim() == reading);
+        found.map(|(at, ..)| (at * 1000.0).round() as u64)
+    };
+    assert_eq!(at("c", "wall=2000 own=2000"), Some(2000));
+    assert_eq!(at("a", "wall=7750 own=750"), Some(750));
+    assert_eq!(at("a", "wall=-98750 own=1250"), Some(1250));
+    assert_eq!(at("a", "wall=2250 own=2250"), Some(2250));
+    // Half as fast again from 1 s to 2 s: what it took for 2.5 s was 2 s.
+    let b = |own: u64| outcome.lines.iter().find(|l| parts(l).1 == "b" && l.ends_with(&format!("own={own}")));
+    let when = |own| b(own).map(|line| (parts(line).0 * 1000.0).round() as u64);
+    assert!(when(1750).is_some_and(|at| (1499..=1502).contains(&at)), "{:?}", when(1750));
+    assert!(when(2500).is_some_and(|at| (1999..=2002).contains(&at)), "{:?}", when(2500));
 }

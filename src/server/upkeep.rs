@@ -1,6 +1,6 @@
 //! What a server does by itself, a few times a second: takes checkpoints, sends clients elsewhere when it has lost
-//! touch with the leader or its disk hangs, proposes ticks when something is due, hands leadership over when its disk is
-//! full or hangs.
+//! touch with the leader or its disk hangs, tells them when there are other servers, proposes ticks when something is
+//! due, hands leadership over when its disk is full or hangs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
     let mut ticked = Time(0);
     let mut led_since: Option<Instant> = None;
     let mut touch = None;
+    let mut told = None;
     let mut made_room = W::now();
     let mut watch = DiskWatch::default();
     let mut hands_over = None;
@@ -45,6 +46,11 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
             W::observe(|| Event { kind: "disk", who: None, detail: format!("hangs={hangs}") });
         }
         serve_or_move(&node, &mut touch);
+        let membership = *node.raft.metrics().borrow_watched().membership_config.log_id();
+        if membership != told {
+            told = membership;
+            node.tell_servers();
+        }
         if hangs {
             // Once it has heard of a newer leader, Raft waits for the disk to write that down: what it says of itself is
             // of before, and it is not to be asked anything all the time.
@@ -135,16 +141,6 @@ fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>) {
 /// A leader whose disk is full or hangs lets another one lead. From now on it proposes nothing and sends no heartbeats: if
 /// the one that is asked cannot lead, the others elect one as if this one were gone.
 async fn hand_over<W: World>(node: &Node<W>, why: &str) {
-    let target = {
-        let metrics = node.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let progress = metrics.replication.clone().unwrap_or_default();
-        let others = metrics.membership_config.membership().voter_ids().filter(|v| *v != node.me.incarnation);
-        others.max_by_key(|v| progress.get(v).cloned().flatten().map(|id| id.index)).into_iter().next()
-    };
-    if let Some(target) = target {
-        tracing::warn!(target, "{why}: handing leadership over");
-        // An error says that Raft has stopped, which the node notices by itself.
-        let _ = node.raft.trigger().transfer_leader(target).await;
-    }
+    tracing::warn!("{why}: handing leadership over");
+    node.hand_over().await;
 }

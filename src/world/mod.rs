@@ -7,6 +7,7 @@
 //! [`RealWorld`] is the machine that you sit at. The simulator has its own in the crate `restante-sim`.
 
 mod disk;
+mod instant;
 mod network;
 mod real;
 mod runtime;

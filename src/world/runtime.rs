@@ -9,9 +9,10 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use openraft_rt::{AsyncRuntime, Instant as _, OptionalSend};
-use openraft_rt_tokio::{TokioInstant, TokioMpsc, TokioMutex, TokioOneshot};
+use openraft_rt_tokio::{TokioMpsc, TokioMutex, TokioOneshot};
 
 use super::World;
+use super::instant::WorldInstant;
 
 /// openraft's runtime over the world `W`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +34,7 @@ impl<W: World> AsyncRuntime for WorldRuntime<W> {
     type JoinError = tokio::task::JoinError;
     type JoinHandle<T: OptionalSend + 'static> = tokio::task::JoinHandle<T>;
     type Sleep = tokio::time::Sleep;
-    type Instant = TokioInstant;
+    type Instant = WorldInstant<W>;
     type TimeoutError = tokio::time::error::Elapsed;
     type Timeout<R, T: Future<Output = R> + OptionalSend> = tokio::time::Timeout<T>;
     type ThreadLocalRng = W::Rng;
@@ -55,7 +56,7 @@ impl<W: World> AsyncRuntime for WorldRuntime<W> {
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        W::sleep(deadline.saturating_duration_since(TokioInstant::now()))
+        W::sleep_until(deadline.0)
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(duration: Duration, future: F) -> Self::Timeout<R, F> {
@@ -63,7 +64,7 @@ impl<W: World> AsyncRuntime for WorldRuntime<W> {
     }
 
     fn timeout_at<R, F: Future<Output = R> + OptionalSend>(deadline: Self::Instant, future: F) -> Self::Timeout<R, F> {
-        W::timeout(deadline.saturating_duration_since(TokioInstant::now()), future)
+        W::timeout(deadline.saturating_duration_since(WorldInstant::now()), future)
     }
 
     fn is_panic(join_error: &Self::JoinError) -> bool {

@@ -3,8 +3,12 @@
 //! The servers are [`restante::server::run`] and the clients use [`restante::client`], as in production; only the
 //! world that they stand on is another one. What they are told (sizes, timeouts) comes from the plan.
 
+mod asking;
+mod by_hand;
 mod client;
+mod frames;
 mod reader;
+mod renewal;
 mod sender;
 
 use std::time::Duration;
@@ -14,7 +18,8 @@ use restante::wire::{Name, ServerAddress};
 use restante::world::{BoxFuture, World};
 
 use crate::plan::Plan;
-use crate::scenario::{Claim, ClientSeat, Scenario, ServerSeat, View};
+use crate::record::Interpreter;
+use crate::scenario::{ClientSeat, Scenario, ServerSeat, View};
 use crate::world::SimWorld;
 
 const PORT: u16 = 8080;
@@ -35,35 +40,29 @@ impl Scenario for Cluster {
         client::start::<SimWorld>(seat)
     }
 
-    /// Servers agree about every entry that they applied and about the state that came of it, and no two of them lead
-    /// in one term.
-    fn claim(&self, kind: &str, detail: &str) -> Option<Claim> {
-        match kind {
-            // index=… term=… digest=…
-            "apply" => {
-                let (index, rest) = detail.split_once(' ')?;
-                Some(Claim { about: format!("the state at {index}"), is: rest.to_owned() })
-            }
-            // term=… for=… committed=…: a committed vote is a leader's.
-            "vote" => {
-                let (term, rest) = detail.split_once(' ')?;
-                let leader = rest.strip_suffix(" committed=true")?;
-                Some(Claim { about: format!("the leader of {term}"), is: leader.to_owned() })
-            }
-            _ => None,
-        }
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Box::new(frames::Frames::default())
     }
 
-    /// All servers have applied the same entries. Together with the claims: their states are equal.
+    /// Whoever said last that it leads, in the highest term in which anybody did.
+    fn leader(&self, view: &View) -> Option<String> {
+        let leads = |((host, kind), detail): (&(String, &'static str), &String)| {
+            let term = detail.strip_prefix("term=")?.strip_suffix(" role=leader")?.parse::<u64>().ok()?;
+            (*kind == "role").then(|| (term, host.clone()))
+        };
+        view.observed.iter().filter_map(leads).max().map(|(_, host)| host)
+    }
+
+    /// All healthy servers have applied the same entries. Together with what Raft promises: their states are equal.
     fn settled(&self, view: &View) -> Result<(), String> {
         let applied = |server: &String| view.observed.get(&(server.clone(), "apply"));
-        let first = view.plan.servers.first().and_then(applied);
-        for server in &view.plan.servers {
+        let Some(first) = view.healthy.first() else { return Ok(()) };
+        for server in &view.healthy {
             match applied(server) {
                 None => return Err(format!("{server} has applied nothing")),
-                here if here != first => {
-                    let [here, there] = [here, first].map(|applied| applied.map_or("nothing", String::as_str));
-                    return Err(format!("{server} is at {here} and {} at {there}", view.plan.servers[0]));
+                here if here != applied(first) => {
+                    let [here, there] = [server, first].map(|at| applied(at).map_or("nothing", String::as_str));
+                    return Err(format!("{server} is at {here} and {first} at {there}"));
                 }
                 Some(_) => {}
             }
@@ -97,6 +96,9 @@ fn settings(plan: &Plan, name: &str) -> Result<Settings, String> {
     settings.checkpoint_log_bytes = SEGMENT_BYTES * 2;
     settings.body_memory_bytes = plan.memory;
     settings.log_cache_bytes = plan.cache;
+    settings.pending_bytes = usize::try_from(plan.mix.pending).unwrap_or(usize::MAX);
+    settings.quotas.inbox_messages = plan.mix.inbox;
+    settings.quotas.stream_window = u32::try_from(plan.mix.window).unwrap_or(u32::MAX);
     Ok(settings)
 }
 

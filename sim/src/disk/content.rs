@@ -17,6 +17,16 @@ pub(super) const PAGE_BYTES: u64 = 4096;
 const PAGE: usize = PAGE_BYTES as usize;
 
 type Sector = [u8; SECTOR];
+/// A page that takes up space; without bytes it is all zeros, as logs are made. No sector of such a page is unsynced.
+type Page = Option<Box<[u8; PAGE]>>;
+
+static ZEROS: [u8; PAGE] = [0; PAGE];
+
+/// Whether all of it is zeros.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    // Comparing slices is a `memcmp`: most of what is written and read are whole segments of zeros.
+    bytes.chunks(PAGE).all(|chunk| *chunk == ZEROS[..chunk.len()])
+}
 
 /// The bytes on the platter below a sector that was written and not synced.
 #[derive(Debug)]
@@ -52,7 +62,7 @@ impl Tear {
 #[derive(Debug, Default)]
 pub(super) struct Content {
     /// A page that is not there is all zeros.
-    pages: BTreeMap<u64, Box<[u8; PAGE]>>,
+    pages: BTreeMap<u64, Page>,
     len: u64,
     durable_len: u64,
     /// Whether the next sync covers the length: see [`Unsynced::covered`].
@@ -90,8 +100,8 @@ impl Content {
 
     fn copy_out(&self, offset: u64, buffer: &mut [u8]) {
         for_pieces(offset, buffer.len(), PAGE_BYTES, |page, start, range| match self.pages.get(&page) {
-            Some(bytes) => buffer[range.clone()].copy_from_slice(&bytes[start..start + range.len()]),
-            None => buffer[range].fill(0),
+            Some(Some(bytes)) => buffer[range.clone()].copy_from_slice(&bytes[start..start + range.len()]),
+            Some(None) | None => buffer[range].fill(0),
         });
     }
 
@@ -99,12 +109,18 @@ impl Content {
         if bytes.is_empty() {
             return;
         }
-        for sector in offset / SECTOR_BYTES..=(offset + bytes.len() as u64 - 1) / SECTOR_BYTES {
-            self.save(sector);
-        }
         for_pieces(offset, bytes.len(), PAGE_BYTES, |page, start, range| {
-            let page = self.pages.entry(page).or_insert_with(|| Box::new([0; PAGE]));
-            page[start..start + range.len()].copy_from_slice(&bytes[range]);
+            let (from, bytes) = (page * PAGE_BYTES + start as u64, &bytes[range]);
+            let sectors = from / SECTOR_BYTES..=(from + bytes.len() as u64 - 1) / SECTOR_BYTES;
+            let was_zero = !matches!(self.pages.get(&page), Some(Some(_)));
+            if was_zero && is_zero(bytes) && self.unsynced.range(sectors.clone()).next().is_none() {
+                // Zeros over zeros, on the platter too: there is nothing that a power cut could tell.
+                self.pages.entry(page).or_default();
+                return;
+            }
+            sectors.for_each(|sector| self.save(sector));
+            let page = self.pages.entry(page).or_default().get_or_insert_with(|| Box::new(ZEROS));
+            page[start..start + bytes.len()].copy_from_slice(bytes);
         });
         let end = offset + bytes.len() as u64;
         if end > self.len {
@@ -115,7 +131,8 @@ impl Content {
 
     pub(super) fn set_len(&mut self, len: u64) {
         if len < self.len {
-            let pages: Vec<u64> = self.pages.range(len / PAGE_BYTES..).map(|(page, _)| *page).collect();
+            let written = self.pages.range(len / PAGE_BYTES..).filter(|(_, page)| page.is_some());
+            let pages: Vec<u64> = written.map(|(page, _)| *page).collect();
             for page in pages {
                 let first = page * PAGE_BYTES / SECTOR_BYTES;
                 for sector in first.max(len / SECTOR_BYTES)..first + PAGE_BYTES / SECTOR_BYTES {
@@ -137,7 +154,8 @@ impl Content {
             unsynced.covered = true;
             return;
         }
-        let durable = self.pages.contains_key(&(sector * SECTOR_BYTES / PAGE_BYTES)).then(|| {
+        let is_written = matches!(self.pages.get(&(sector * SECTOR_BYTES / PAGE_BYTES)), Some(Some(_)));
+        let durable = is_written.then(|| {
             let mut bytes = Box::new([0; SECTOR]);
             self.copy_out(sector * SECTOR_BYTES, &mut *bytes);
             bytes
@@ -149,7 +167,7 @@ impl Content {
     fn zero_from(&mut self, len: u64) {
         let (page, start) = (len / PAGE_BYTES, (len % PAGE_BYTES) as usize);
         if start > 0 {
-            if let Some(bytes) = self.pages.get_mut(&page) {
+            if let Some(Some(bytes)) = self.pages.get_mut(&page) {
                 bytes[start..].fill(0);
             }
             self.pages.split_off(&(page + 1));
@@ -221,11 +239,11 @@ impl Content {
         let (page, start) = (offset / PAGE_BYTES, (offset % PAGE_BYTES) as usize);
         match durable {
             Some(bytes) => {
-                let page = self.pages.entry(page).or_insert_with(|| Box::new([0; PAGE]));
+                let page = self.pages.entry(page).or_default().get_or_insert_with(|| Box::new(ZEROS));
                 page[start..start + SECTOR].copy_from_slice(bytes);
             }
             None => {
-                if let Some(page) = self.pages.get_mut(&page) {
+                if let Some(Some(page)) = self.pages.get_mut(&page) {
                     page[start..start + SECTOR].fill(0);
                 }
             }

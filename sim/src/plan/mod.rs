@@ -15,10 +15,14 @@
 //! [`Plan::warnings`] says so). A plan's text ([`std::fmt::Display`]) parses back to the plan ([`std::str::FromStr`]).
 //! Lines that start with `#` are comments.
 //!
-//! To add a setting: a field of [`Plan`], a line each in `display` and `parse`. To add a kind of fault: a variant of
-//! [`Fault`], a line each in the same two, what it does in `run::faults`, and its weight in `swarm`.
+//! A fault may name `leader`: whichever server leads when it begins.
+//!
+//! To add a setting: a field of [`Plan`], a line each in `display` and `parse`. To add a kind of fault: see `fault`.
 
+mod fault;
+mod mix;
 mod parse;
+mod quiet;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -27,6 +31,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+pub use self::fault::{ClockFault, DiskFault, Fault, Groups, HostFault, Interval, LEADER, NetworkFault, Rate};
+pub use self::mix::Mix;
 pub use self::parse::BadPlan;
 
 /// A span of simulated time, in milliseconds: turmoil's timers know nothing finer.
@@ -82,8 +88,19 @@ pub struct Plan {
     pub tick: Millis,
     /// How long the safety phase lasts, in which the faults are.
     pub duration: Millis,
-    /// How long after that everything must be delivered and equal.
+    /// The servers whose faults end with the safety phase, while those of the others last on until the core has shown
+    /// that it serves. Nobody: all faults end at once.
+    pub core: Vec<String>,
+    /// How long the core has for everything that was accepted to arrive and for its servers to be equal.
+    pub core_liveness: Millis,
+    /// How long after the end of all faults everything must be delivered and equal.
     pub liveness: Millis,
+    /// After the faults, a fresh send is accepted within this time, and has arrived within it again.
+    pub service: Millis,
+    /// During the faults, a client waits no longer than this while a majority can talk, and it with them.
+    pub patience: Millis,
+    /// What the clients do.
+    pub mix: Mix,
     /// The faults, each by itself.
     pub faults: Vec<Interval>,
 }
@@ -105,79 +122,14 @@ impl Default for Plan {
             sync: Millis(0)..=Millis(4),
             tick: Millis(1),
             duration: Millis(10_000),
+            core: Vec::new(),
+            core_liveness: Millis(20_000),
             liveness: Millis(20_000),
+            service: Millis(5_000),
+            patience: Millis(8_000),
+            mix: Mix::default(),
             faults: Vec::new(),
         }
-    }
-}
-
-/// A fault that begins and ends by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interval {
-    /// When it begins.
-    pub at: Millis,
-    /// How long it lasts. Whatever is still on when the safety phase ends, ends then.
-    pub lasts: Millis,
-    /// What.
-    pub fault: Fault,
-}
-
-/// What goes wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// The machine loses its power, and with it what its disk has not synced. The others hear nothing of it.
-    Crash(String),
-    /// The process is killed; the machine goes on, so nothing that was written is lost, and connections are closed.
-    Bounce(String),
-    /// The server is told to stop, and starts again when it ends.
-    Stop(String),
-    /// All servers lose their power at once.
-    PowerCut,
-    /// The process stands still, and then goes on as if nothing had been.
-    Pause(String),
-    /// Segments between hosts of different groups are lost. Hosts that are in no group are not affected.
-    Partition(Vec<Vec<String>>),
-    /// Segments between hosts of different groups wait until it ends, and then arrive at once.
-    Hold(Vec<Vec<String>>),
-    /// Every sync of this server takes so much longer.
-    SlowSync(String, Millis),
-    /// The process is killed, and its disk is empty when it comes back.
-    LostDisk(String),
-}
-
-impl Fault {
-    /// The word that a plan has for it.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Crash(_) => "crash",
-            Self::Bounce(_) => "bounce",
-            Self::Stop(_) => "stop",
-            Self::PowerCut => "power-cut",
-            Self::Pause(_) => "pause",
-            Self::Partition(_) => "partition",
-            Self::Hold(_) => "hold",
-            Self::SlowSync(..) => "slow-sync",
-            Self::LostDisk(_) => "lost-disk",
-        }
-    }
-
-    /// The hosts that it names.
-    pub fn hosts(&self) -> Vec<&str> {
-        match self {
-            Self::Crash(host) | Self::Bounce(host) | Self::Stop(host) | Self::Pause(host) | Self::LostDisk(host) => {
-                vec![host]
-            }
-            Self::SlowSync(host, _) => vec![host],
-            Self::PowerCut => Vec::new(),
-            Self::Partition(groups) | Self::Hold(groups) => groups.iter().flatten().map(String::as_str).collect(),
-        }
-    }
-}
-
-impl Interval {
-    /// When it ends.
-    pub fn end(&self) -> Millis {
-        Millis(self.at.0.saturating_add(self.lasts.0))
     }
 }
 
@@ -187,13 +139,27 @@ impl Plan {
         (1..=self.clients).map(|n| format!("client{n}")).collect()
     }
 
+    /// The core, if the plan has one that can serve while the other servers are out of order: a majority, of which a
+    /// majority again has kept its disks. A server that lost its disk comes back as another member, for which the
+    /// others have to make room.
+    pub fn standing_core(&self) -> Option<Vec<String>> {
+        let core: Vec<String> = self.servers.iter().filter(|name| self.core.contains(name)).cloned().collect();
+        let lost = |name: &&String| self.faults.iter().any(|interval| interval.fault.loses_disk_of(name));
+        let kept = core.iter().filter(|name| !lost(name)).count();
+        (kept > self.servers.len() / 2 && core.len() < self.servers.len()).then_some(core)
+    }
+
     /// What the plan says that will have no effect, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let clients = self.client_names();
         let mut warnings = Vec::new();
+        if !self.core.is_empty() && self.standing_core().is_none() {
+            warnings
+                .push(format!("`core {}` is no majority that kept its disks, or is everybody", self.core.join(" ")));
+        }
         for interval in &self.faults {
             for host in interval.fault.hosts() {
-                if !self.servers.iter().chain(&clients).any(|name| name == host) {
+                if host != LEADER && !self.servers.iter().chain(&clients).any(|name| *name == host) {
                     warnings.push(format!("`{interval}` names {host}, which is no host of this plan"));
                 }
             }
@@ -225,30 +191,14 @@ impl fmt::Display for Plan {
         writeln!(f, "sync {}", range(&self.sync))?;
         writeln!(f, "tick {}", self.tick)?;
         writeln!(f, "duration {}", self.duration)?;
-        writeln!(f, "liveness {}", self.liveness)?;
-        self.faults.iter().try_for_each(|interval| writeln!(f, "{interval}"))
-    }
-}
-
-impl fmt::Display for Interval {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at {} for {} {}", self.at, self.lasts, self.fault)
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind())?;
-        match self {
-            Self::Crash(host) | Self::Bounce(host) | Self::Stop(host) | Self::Pause(host) | Self::LostDisk(host) => {
-                write!(f, " {host}")
-            }
-            Self::SlowSync(host, by) => write!(f, " {host} {by}"),
-            Self::PowerCut => Ok(()),
-            Self::Partition(groups) | Self::Hold(groups) => {
-                let groups: Vec<String> = groups.iter().map(|group| group.join(" ")).collect();
-                write!(f, " {}", groups.join(" | "))
-            }
+        if !self.core.is_empty() {
+            writeln!(f, "core {}", self.core.join(" "))?;
         }
+        writeln!(f, "core-liveness {}", self.core_liveness)?;
+        writeln!(f, "liveness {}", self.liveness)?;
+        writeln!(f, "service {}", self.service)?;
+        writeln!(f, "patience {}", self.patience)?;
+        write!(f, "{}", self.mix)?;
+        self.faults.iter().try_for_each(|interval| writeln!(f, "{interval}"))
     }
 }

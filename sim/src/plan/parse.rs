@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use restante::wire::Name;
 
-use super::{Fault, Interval, Millis, Plan};
+use super::{Fault, Interval, LEADER, Millis, Plan};
 
 /// Why a text is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +48,12 @@ impl Plan {
     fn read_line(&mut self, word: &str, rest: &str) -> Result<(), String> {
         match word {
             "seed" => self.seed = number(rest)?,
-            "servers" => self.servers = names(rest)?,
+            "servers" => {
+                self.servers = names(rest)?;
+                if self.servers.iter().any(|name| name == LEADER) {
+                    return Err(format!("`{LEADER}` stands for whichever server leads, so none is called that"));
+                }
+            }
             "clients" => self.clients = number(rest)?,
             "messages" => self.messages = number(rest)?,
             "body" => self.body = range(rest, number)?,
@@ -61,8 +66,13 @@ impl Plan {
             "sync" => self.sync = range(rest, millis)?,
             "tick" => self.tick = positive(rest)?,
             "duration" => self.duration = positive(rest)?,
+            "core" => self.core = names(rest)?,
+            "core-liveness" => self.core_liveness = positive(rest)?,
             "liveness" => self.liveness = positive(rest)?,
+            "service" => self.service = positive(rest)?,
+            "patience" => self.patience = positive(rest)?,
             "at" => self.faults.push(interval(rest)?),
+            word if self.mix.read_line(word, rest)? => {}
             other => return Err(format!("`{other}` is no setting; faults begin with `at`")),
         }
         Ok(())
@@ -74,29 +84,10 @@ fn interval(text: &str) -> Result<Interval, String> {
     let (at, rest) = text.split_once(" for ").ok_or_else(shape)?;
     let (lasts, rest) = rest.trim().split_once(' ').ok_or_else(shape)?;
     let (kind, who) = rest.trim().split_once(' ').unwrap_or((rest.trim(), ""));
-    Ok(Interval { at: millis(at)?, lasts: millis(lasts)?, fault: fault(kind, who.trim())? })
+    Ok(Interval { at: millis(at)?, lasts: millis(lasts)?, fault: Fault::parse(kind, who.trim())? })
 }
 
-fn fault(kind: &str, who: &str) -> Result<Fault, String> {
-    Ok(match kind {
-        "crash" => Fault::Crash(name(who)?),
-        "bounce" => Fault::Bounce(name(who)?),
-        "stop" => Fault::Stop(name(who)?),
-        "pause" => Fault::Pause(name(who)?),
-        "lost-disk" => Fault::LostDisk(name(who)?),
-        "power-cut" if who.is_empty() => Fault::PowerCut,
-        "power-cut" => return Err("`power-cut` is of all servers and names none".to_owned()),
-        "slow-sync" => match who.split_once(' ') {
-            Some((host, by)) => Fault::SlowSync(name(host)?, millis(by)?),
-            None => return Err("`slow-sync` is `slow-sync WHO TIME`".to_owned()),
-        },
-        "partition" => Fault::Partition(groups(who)?),
-        "hold" => Fault::Hold(groups(who)?),
-        other => return Err(format!("`{other}` is no kind of fault")),
-    })
-}
-
-fn groups(text: &str) -> Result<Vec<Vec<String>>, String> {
+pub(super) fn groups(text: &str) -> Result<Vec<Vec<String>>, String> {
     let groups = text.split('|').map(names).collect::<Result<Vec<_>, _>>()?;
     if groups.len() < 2 {
         return Err("groups are separated by `|`, and there are at least two".to_owned());
@@ -105,7 +96,7 @@ fn groups(text: &str) -> Result<Vec<Vec<String>>, String> {
     Ok(groups)
 }
 
-fn names(text: &str) -> Result<Vec<String>, String> {
+pub(super) fn names(text: &str) -> Result<Vec<String>, String> {
     let names = text.split_whitespace().map(name).collect::<Result<Vec<_>, _>>()?;
     if names.is_empty() {
         return Err("a name is missing".to_owned());
@@ -114,7 +105,7 @@ fn names(text: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn no_repeats<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), String> {
+pub(super) fn no_repeats<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), String> {
     let mut names: Vec<&String> = names.collect();
     names.sort();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -123,16 +114,19 @@ fn no_repeats<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), String>
     }
 }
 
-fn name(text: &str) -> Result<String, String> {
+pub(super) fn name(text: &str) -> Result<String, String> {
     let text = text.trim();
     Name::new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-fn number<T: FromStr>(text: &str) -> Result<T, String> {
+pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.trim().parse().map_err(|_| format!("{text:?} is no number that fits here"))
 }
 
-fn range<T: PartialOrd>(text: &str, one: impl Fn(&str) -> Result<T, String>) -> Result<RangeInclusive<T>, String> {
+pub(super) fn range<T: PartialOrd>(
+    text: &str,
+    one: impl Fn(&str) -> Result<T, String>,
+) -> Result<RangeInclusive<T>, String> {
     let (from, to) = text.split_once("..").ok_or("a range is `FROM..TO`")?;
     let (from, to) = (one(from)?, one(to)?);
     if from > to { Err("the range ends before it begins".to_owned()) } else { Ok(from..=to) }
@@ -146,7 +140,7 @@ fn positive(text: &str) -> Result<Millis, String> {
 }
 
 /// `250ms`, `2s`, `2.25s`.
-fn millis(text: &str) -> Result<Millis, String> {
+pub(super) fn millis(text: &str) -> Result<Millis, String> {
     let text = text.trim();
     let bad = || format!("{text:?} is no time: `250ms`, `2s` or `2.25s`");
     if let Some(number) = text.strip_suffix("ms") {

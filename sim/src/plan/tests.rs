@@ -33,17 +33,56 @@ fn groups() -> impl Strategy<Value = Vec<Vec<String>>> {
     })
 }
 
+fn rate(most: u32) -> impl Strategy<Value = Rate> {
+    (0..=most).prop_map(Rate)
+}
+
+fn host_fault() -> impl Strategy<Value = HostFault> {
+    prop_oneof![
+        name().prop_map(HostFault::Crash),
+        name().prop_map(HostFault::Bounce),
+        name().prop_map(HostFault::Stop),
+        Just(HostFault::PowerCut),
+        name().prop_map(HostFault::Pause),
+    ]
+}
+
+fn network_fault() -> impl Strategy<Value = NetworkFault> {
+    let delay = (rate(10_000), span(millis()), groups());
+    prop_oneof![
+        groups().prop_map(NetworkFault::Partition),
+        groups().prop_map(NetworkFault::Bridge),
+        groups().prop_map(|mut groups| NetworkFault::OneWay(groups.remove(0), groups.remove(0))),
+        name().prop_map(NetworkFault::Isolate),
+        groups().prop_map(NetworkFault::Hold),
+        groups().prop_map(NetworkFault::Reset),
+        delay.prop_flat_map(|(rate, delay, groups)| prop_oneof![
+            Just(NetworkFault::Loss(rate, groups.clone())),
+            Just(NetworkFault::Delay(delay, groups)),
+        ]),
+    ]
+}
+
+fn disk_fault() -> impl Strategy<Value = DiskFault> {
+    prop_oneof![
+        name().prop_map(DiskFault::LostDisk),
+        (name(), millis()).prop_map(|(host, by)| DiskFault::SlowSync(host, by)),
+    ]
+}
+
+fn clock_fault() -> impl Strategy<Value = ClockFault> {
+    prop_oneof![
+        (name(), any::<bool>(), millis()).prop_map(|(host, behind, by)| ClockFault::Jump { host, behind, by }),
+        (name(), any::<bool>(), rate(5000)).prop_map(|(host, slower, by)| ClockFault::Drift { host, slower, by }),
+    ]
+}
+
 fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
-        name().prop_map(Fault::Crash),
-        name().prop_map(Fault::Bounce),
-        name().prop_map(Fault::Stop),
-        Just(Fault::PowerCut),
-        name().prop_map(Fault::Pause),
-        name().prop_map(Fault::LostDisk),
-        groups().prop_map(Fault::Partition),
-        groups().prop_map(Fault::Hold),
-        (name(), millis()).prop_map(|(host, by)| Fault::SlowSync(host, by)),
+        host_fault().prop_map(Fault::Host),
+        network_fault().prop_map(Fault::Network),
+        disk_fault().prop_map(Fault::Disk),
+        clock_fault().prop_map(Fault::Clock),
     ]
 }
 
@@ -52,17 +91,21 @@ fn plan() -> impl Strategy<Value = Plan> {
     let cluster = (any::<u64>(), names(1), any::<u32>(), any::<u32>(), span(any::<u64>()));
     let delays = (span(millis()), span(millis()), span(millis()), span(millis()));
     let settings = (any::<u64>(), any::<u64>(), span(positive()));
-    let phases = (positive(), positive(), positive());
-    (cluster, settings, delays, phases, prop::collection::vec(interval, 0..8)).prop_map(
+    let phases = (positive(), positive(), positive(), positive(), positive(), positive());
+    let core = (prop::collection::btree_set(name(), 0..4), super::mix::tests::mix());
+    (cluster, settings, delays, phases, core, prop::collection::vec(interval, 0..8)).prop_map(
         |(
             (seed, servers, clients, messages, body),
             (memory, cache, election),
             (pace, latency, work, sync),
-            (tick, duration, liveness),
+            (tick, duration, core_liveness, liveness, service, patience),
+            (core, mix),
             faults,
         )| {
+            let core = core.into_iter().collect();
             let plan = Plan { seed, servers, clients, messages, body, memory, cache, election, ..Plan::default() };
-            Plan { pace, latency, work, sync, tick, duration, liveness, faults, ..plan }
+            let plan = Plan { pace, latency, work, sync, tick, duration, liveness, faults, ..plan };
+            Plan { core, core_liveness, service, patience, mix, ..plan }
         },
     )
 }
@@ -83,7 +126,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_parser_panic(text in "(at|for|seed|body|hold|a|\\||[0-9.]{1,24}|ms|s|\\.\\.| |\n){0,40}") {
+    fn no_text_makes_the_parser_panic(text in "(at|for|seed|body|hold|loss|delay|one-way|clock-jump|>|%|a|\\||[0-9.]{1,24}|ms|s|\\.\\.| |\n){0,40}") {
         let _ = text.parse::<Plan>();
     }
 }
@@ -93,7 +136,10 @@ fn a_persons_plan_is_read() {
     let text = "# the leader dies\n\nseed 7\n  at 2.1s for 1.3s crash a\nat 500ms for 2s partition a | b c\nat 1s for 0s power-cut\n";
     let plan: Plan = text.parse().unwrap();
     assert_eq!((plan.seed, plan.clients), (7, Plan::default().clients));
-    assert_eq!(plan.faults[0], Interval { at: Millis(2100), lasts: Millis(1300), fault: Fault::Crash("a".into()) });
+    assert_eq!(
+        plan.faults[0],
+        Interval { at: Millis(2100), lasts: Millis(1300), fault: Fault::Host(HostFault::Crash("a".into())) }
+    );
     assert_eq!(plan.faults[1].to_string(), "at 500ms for 2s partition a | b c");
     assert!(plan.warnings().is_empty());
 }
@@ -114,11 +160,27 @@ fn what_is_no_plan_is_refused_with_its_line() {
         ("at 1s for 1s partition a | a", "twice"),
         ("at 1.2345s for 1s crash a", "no time"),
         ("servers a a", "twice"),
+        ("servers a leader", "stands for"),
+        ("at 1s for 1s one-way a b", "one-way"),
+        ("at 1s for 1s one-way a > a", "twice"),
+        ("at 1s for 1s loss 5 a | b", "no share"),
+        ("at 1s for 1s loss 101% a | b", "at most 100%"),
+        ("at 1s for 1s delay 5ms a | b", "a range"),
+        ("at 1s for 1s clock-jump a 5s", "ahead"),
+        ("at 1s for 1s clock-drift a +51%", "at most 50%"),
     ] {
         let error = text.parse::<Plan>().unwrap_err();
         assert!(error.to_string().contains(problem), "{text:?}: {error}");
         assert_eq!(error.line, text.lines().count());
     }
+}
+
+#[test]
+fn the_leader_stands_in_one_group_only() {
+    let plan: Plan = "at 1s for 1s partition leader | a b c\nat 2s for 1s crash leader".parse().unwrap();
+    assert!(plan.warnings().is_empty());
+    let with_b: Vec<String> = plan.faults.iter().map(|i| i.fault.with_leader("b").to_string()).collect();
+    assert_eq!(with_b, ["partition b | a c", "crash b"]);
 }
 
 #[test]

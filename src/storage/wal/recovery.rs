@@ -211,6 +211,9 @@ fn read_start(segment: &Segment) -> Result<Option<Start>, LogError> {
 fn find_later(segment: &Segment, from: u64) -> io::Result<Option<u64>> {
     let mut found = None;
     scan(segment, from, &mut |at, sectors| {
+        if batch::is_zero(sectors) {
+            return Ok(true);
+        }
         for (i, sector) in sectors.chunks_exact(SECTOR).enumerate() {
             if found.is_none() && matches!(batch::find(sector, segment.salt), Found::Header(_)) {
                 found = Some(at + (i * SECTOR) as u64);
