@@ -64,6 +64,11 @@ fn one_server_stands_still() {
 }
 
 #[test]
+fn one_servers_disk_hangs() {
+    in_turn("at 1.5s for 500ms slow-sync WHO 5s");
+}
+
+#[test]
 fn one_server_loses_its_disk() {
     in_turn("at 2s for 500ms lost-disk WHO");
 }

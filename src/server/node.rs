@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::errors::Fatal;
 use openraft_rt::watch::WatchReceiver as _;
 use parking_lot::Mutex;
 
+use super::disk_watch::DiskHealth;
 use super::hub::Hub;
 use super::proposer::{Clock, Proposer};
 use super::{Abort, Server, ServerError, Settings, delivery, forward, membership, proposer, scrub, upkeep};
@@ -22,7 +22,7 @@ use crate::storage::{Checkpoint, Identity, Log, LogError, LogSettings, MetaKey, 
 use crate::wire::command::Command;
 use crate::wire::peer::{BootstrapReply, FoundingMember, Hello, PeerRefusal};
 use crate::wire::{Incarnation, Name, Nonce, Origin, Refusal};
-use crate::world::{Disk, Event, Host, Instant, WatchReceiver, World};
+use crate::world::{Disk, Event, Host, WatchReceiver, World};
 
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(1);
@@ -49,12 +49,8 @@ pub(super) struct Node<W: World> {
     pub disk: Arc<dyn Disk>,
     /// Damaged data was set aside on this disk once.
     pub set_aside: bool,
-    /// The disk does nothing, although something is to be written.
-    hangs: AtomicBool,
-    /// When the disk last had no room for what a leader had to say.
-    refused: Mutex<Option<Instant>>,
-    /// Damage that was found and not yet set aside.
-    damage: Mutex<Option<String>>,
+    /// What is known of the disk.
+    pub health: DiskHealth,
     /// The last digest and the index it was of.
     digest: Mutex<(u64, u64)>,
     failure: Mutex<Option<Ended>>,
@@ -232,9 +228,7 @@ impl<W: World> Node<W> {
             proposer: Proposer::new(),
             disk: server.disk.clone(),
             set_aside,
-            hangs: AtomicBool::new(false),
-            refused: Mutex::new(None),
-            damage: Mutex::new(None),
+            health: DiskHealth::default(),
             digest: Mutex::new((0, 0)),
             failure: Mutex::new(None),
             failed: tokio::sync::Notify::new(),
@@ -372,42 +366,17 @@ impl<W: World> Node<W> {
         let _ = W::timeout(HAND_OVER, self.raft.shutdown()).await;
     }
 
-    /// Whether its disk hangs.
-    pub fn disk_hangs(&self) -> bool {
-        self.hangs.load(Ordering::Relaxed)
-    }
-
-    /// Says whether its disk hangs.
-    pub fn set_disk_hangs(&self, hangs: bool) {
-        self.hangs.store(hangs, Ordering::Relaxed);
-    }
-
     /// Whether so many bytes may be added to the log now. See [`Log::takes`]; what waits for a disk that hangs would
     /// only pile up.
     pub fn takes(&self, bytes: u64) -> bool {
-        !self.disk_hangs() && self.log.takes(bytes)
+        !self.health.hangs() && self.log.takes(bytes)
     }
 
     /// Whether a leader's entries, so many bytes, find room. If not, the cluster goes on without this server.
     pub fn takes_entries(&self, bytes: u64) -> bool {
         let takes = self.takes(bytes);
-        *self.refused.lock() = (!takes).then(W::now);
+        self.health.set_refused((!takes).then(W::now));
         takes
-    }
-
-    /// When that was last so, if it did not find room since.
-    pub fn refused_entries(&self) -> Option<Instant> {
-        *self.refused.lock()
-    }
-
-    /// Damage that was found, and that is to be set aside.
-    pub fn damage(&self) -> Option<String> {
-        self.damage.lock().clone()
-    }
-
-    /// Says that damage was found.
-    pub fn set_damage(&self, reason: &str) {
-        *self.damage.lock() = Some(reason.to_owned());
     }
 
     /// The voter that is to lead if this server is not to: the one that lacks least.

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::batch::{Builder, Layout, SECTOR};
 use super::index::{Bounds, Place};
+use super::newest::Note;
 use super::record::{self, Start};
 use super::segment::{self, FIRST_BATCH, Segment};
 use super::state::{Failure, Item, Shared, State};
@@ -37,8 +38,8 @@ pub async fn open<W: World>(disk: Arc<dyn Disk>, mut settings: LogSettings) -> R
         if recovered.end.is_none() && recovered.spare.is_none() {
             let number = recovered.next_segment;
             recovered.next_segment += 1;
-            let LogSettings { segment_bytes, shard, reserve_bytes, .. } = settings;
-            recovered.spare = Some(space::make(&*disk, shard, number, salt, segment_bytes, reserve_bytes)?);
+            let note = Note { newest: number, current: 0 };
+            recovered.spare = Some(space::make(&*disk, &settings, note, salt, settings.segment_bytes)?);
         }
         Ok::<_, LogError>(recovered)
     })
@@ -310,18 +311,15 @@ impl Writer {
             self.apply_notes(&mut state, &items)
         };
         if !superfluous.is_empty() {
+            // First here: the scrub looks for the files of what is known here.
+            self.shared.state.lock().forget_segments(&superfluous);
             let with = self.shared.clone();
-            let numbers = superfluous.clone();
-            if let Err(error) = W::blocking(move || segment::remove(&*with.disk, &numbers)).await {
+            if let Err(error) = W::blocking(move || segment::remove(&*with.disk, &superfluous)).await {
                 let waiting = poison(&self.shared, &error);
                 self.tell(items, &Err(&error));
                 waiting.tell();
                 return Err(error);
             }
-            let mut state = self.shared.state.lock();
-            state.segments.retain(|number, _| !superfluous.contains(number));
-            state.ends.retain(|number, _| !superfluous.contains(number));
-            drop(state);
             self.shared.space.notify_one();
         }
         self.shared.state.lock().writing = false;
