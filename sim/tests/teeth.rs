@@ -6,10 +6,11 @@ use restante_sim::run::{Verdict, run};
 use restante_sim::toy::{Flaw, Toy};
 use restante_sim::trace::Lines;
 
-/// A seed's plan for the toy, which replicates nothing and so cannot bear the loss of a disk.
+/// A seed's plan for the toy, which replicates nothing and so cannot bear more of its disk than that it is slow.
 fn plan_of(seed: u64) -> Plan {
     let mut plan = Plan::from_seed(seed);
-    plan.faults.retain(|interval| !matches!(interval.fault, Fault::Disk(DiskFault::LostDisk(_))));
+    let slow = |fault: &DiskFault| matches!(fault, DiskFault::SlowSync(..) | DiskFault::StuckSync(_));
+    plan.faults.retain(|interval| !matches!(&interval.fault, Fault::Disk(fault) if !slow(fault)));
     plan
 }
 

@@ -187,7 +187,9 @@ fn explain(error: &ServerError) -> Failure {
         ServerError::Data(OpenError::NewerFormat { .. } | OpenError::Damaged { .. })
         | ServerError::OtherServer { .. }
         | ServerError::Retired(_) => Exit::BadData,
-        ServerError::Io(_) | ServerError::Data(OpenError::Io(_)) | ServerError::Stopped(_) => Exit::Failed,
+        ServerError::Io(_) | ServerError::Data(OpenError::Io(_)) | ServerError::Disk(_) | ServerError::Stopped(_) => {
+            Exit::Failed
+        }
     };
     Failure::new(exit, with_causes(error))
 }

@@ -5,6 +5,7 @@
 //! * [`state_machine`]: its state machine is a [`crate::post_office::PostOffice`] in memory with a
 //!   [`crate::storage::Checkpoint`] behind it, which is its snapshot, too.
 //! * [`network`]: its messages over [`link`]s; [`serve`] is the other end of them.
+//! * [`trouble`]: what the disk did when one of them failed.
 
 pub mod link;
 mod log_store;
@@ -12,6 +13,7 @@ mod messages;
 mod network;
 mod serve;
 mod state_machine;
+mod trouble;
 mod types;
 
 use std::sync::Arc;
@@ -21,6 +23,7 @@ pub use log_store::LogStore;
 pub use network::{Me, NetworkFactory, Reachability};
 pub use serve::{Heard, serve_raft, serve_snapshot};
 pub use state_machine::{CheckpointMeta, Listener, Office, SnapshotData, StateMachine, load};
+pub use trouble::{Cause, Trouble};
 pub use types::*;
 
 /// openraft's configuration for the given timing.

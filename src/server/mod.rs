@@ -29,7 +29,7 @@ pub use settings::{BadSettings, Settings};
 
 use crate::storage::{DataDirectory, OpenError};
 use crate::wire::peer::PeerRefusal;
-use crate::world::{Disk, Host, WatchReceiver, World, watch};
+use crate::world::{Disk, Event, Host, WatchReceiver, World, watch};
 
 /// Why a server stopped without having been asked to.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub enum ServerError {
     /// The settings contradict each other.
     #[error(transparent)]
     Settings(#[from] BadSettings),
-    /// The port could not be taken, or another system call failed.
+    /// The port could not be taken, or another system call that is not the disk's failed.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The data directory could not be opened.
@@ -56,8 +56,11 @@ pub enum ServerError {
     /// The other servers go on with another disk under this name.
     #[error("{0}; move it away and start with an empty one to join again")]
     Retired(PeerRefusal),
-    /// Consensus stopped, which it does when the disk fails it.
-    #[error("the log or the state cannot be written any more: {0}; what was accepted is safe on the other servers")]
+    /// The disk failed. Nothing is tried again, since nobody knows what a failed sync left behind.
+    #[error("the disk failed: {0}; what was accepted is safe on the other servers")]
+    Disk(String),
+    /// Consensus stopped.
+    #[error("consensus stopped: {0}; what was accepted is safe on the other servers")]
     Stopped(String),
 }
 
@@ -145,10 +148,10 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
                 let identity = bootstrap::find_identity(server, &directory).await?;
                 // The log first: where there is an identity there has to be a log, so that a lost one is told from
                 // a new one.
-                node::create_log(server).await?;
+                node::create_log(server).await.map_err(disk_failed)?;
                 let made = identity.clone();
                 let set = W::blocking(move || directory.set_identity(made).map(|()| directory));
-                directory = set.await?;
+                directory = set.await.map_err(disk_failed)?;
                 identity
             }
         };
@@ -166,10 +169,16 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
             Err(node::StartError::Damaged(reason)) => reason,
             Err(node::StartError::Other(error)) => return Err(error),
         };
+        W::observe(|| Event { kind: "standing", who: None, detail: format!("incarnation=none votes=false: {reason}") });
         tracing::error!(reason, "this server's data is damaged: setting it aside, joining again with an empty disk");
         let set = W::blocking(move || directory.set_aside::<W>(&reason).map(|()| directory));
-        directory = set.await?;
+        directory = set.await.map_err(disk_failed)?;
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn disk_failed(error: io::Error) -> ServerError {
+    ServerError::Disk(error.to_string())
 }
 
 /// What all tasks of a server share.

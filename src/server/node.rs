@@ -13,7 +13,8 @@ use super::proposer::{Clock, Proposer};
 use super::{Abort, Server, ServerError, Settings, delivery, forward, membership, proposer, upkeep};
 use crate::post_office::{Answer, Effect, PostOffice};
 use crate::raft::{
-    self, Heard, Listener, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability, StateMachine, TypeConfig,
+    self, Cause, Heard, Listener, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability, StateMachine,
+    Trouble, TypeConfig,
 };
 use crate::storage::{Checkpoint, Identity, Log, LogError, LogSettings, MetaKey, OpenError, StorageError};
 use crate::wire::command::Command;
@@ -72,11 +73,20 @@ pub(super) enum StartError {
     Other(ServerError),
 }
 
+impl From<Ended> for StartError {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Damaged(reason) => Self::Damaged(reason),
+            Ended::Failed(error) => Self::Other(error),
+        }
+    }
+}
+
 impl From<io::Error> for StartError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::InvalidData => Self::Damaged(error.to_string()),
-            _ => Self::Other(error.into()),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Self::Damaged(error.to_string()),
+            _ => Self::Other(ServerError::Disk(error.to_string())),
         }
     }
 }
@@ -86,7 +96,7 @@ impl From<LogError> for StartError {
         match error {
             LogError::Damaged { .. } => Self::Damaged(error.to_string()),
             LogError::NewerFormat { path: file, found, known } => Self::newer(file, found, known),
-            LogError::Io(error) => Self::Other(error.into()),
+            LogError::Io(error) => error.into(),
         }
     }
 }
@@ -103,6 +113,16 @@ impl From<StorageError> for StartError {
 impl StartError {
     fn newer(file: String, found: u32, known: u32) -> Self {
         Self::Other(OpenError::NewerFormat { file, found, known }.into())
+    }
+}
+
+/// What a node ends with when Raft has stopped. openraft tells what failed as a text only; what the disk did to our own
+/// storage says whether it was that.
+fn ended_by(trouble: &Trouble, fatal: &dyn std::fmt::Display) -> Ended {
+    match trouble.met() {
+        Some(Cause::Damage(reason)) => Ended::Damaged(reason),
+        Some(Cause::Failure(reason)) => Ended::Failed(ServerError::Disk(reason)),
+        None => Ended::Failed(ServerError::Stopped(fatal.to_string())),
     }
 }
 
@@ -200,14 +220,14 @@ impl<W: World> Node<W> {
         let office = Arc::new(office);
         let me = Me { cluster: identity.cluster, name: identity.name.clone(), incarnation: identity.incarnation };
         let reachability = Arc::new(Reachability::default());
-        let network = NetworkFactory::new(me.clone(), server.host.clone(), reachability.clone());
+        let trouble = office.trouble.clone();
+        let network = NetworkFactory::new(me.clone(), server.host.clone(), reachability.clone(), trouble.clone());
         let config = raft::config(settings.heartbeat, settings.election_timeout)
             .map_err(|e| StartError::Other(io::Error::new(io::ErrorKind::InvalidInput, e).into()))?;
-        let store = LogStore::new(log.clone())?;
+        let store = LogStore::new(log.clone(), trouble.clone())?;
         let state_machine = StateMachine(office.clone());
-        let raft = Raft::<W>::new(identity.incarnation, config, network, store, state_machine)
-            .await
-            .map_err(|e| StartError::Other(ServerError::Stopped(e.to_string())))?;
+        let raft = Raft::<W>::new(identity.incarnation, config, network, store, state_machine).await;
+        let raft = raft.map_err(|fatal| StartError::from(ended_by(&trouble, &fatal)))?;
         let node = Arc::new(Self {
             settings,
             host: server.host.clone(),
@@ -231,7 +251,10 @@ impl<W: World> Node<W> {
         });
         // Until it has heard of a leader, it does not know how far behind it is.
         node.hub.close_for(Some(Refusal::NoLeader));
-        node.found().await.map_err(StartError::Other)?;
+        node.found().await.map_err(|error| match node.office.trouble.met() {
+            Some(_) => StartError::from(ended_by(&node.office.trouble, &error)),
+            None => StartError::Other(error),
+        })?;
         Ok(node)
     }
 
@@ -275,8 +298,10 @@ impl<W: World> Node<W> {
         let mut metrics = self.raft.server_metrics();
         let mut states = self.raft.metrics();
         let mut role = None;
+        let mut standing = None;
         loop {
             self.tell_role(&mut role);
+            self.tell_standing(&mut standing);
             // In a statement of its own: a guard in the condition would be held across the await below, where a task
             // that fails meanwhile waits for the lock.
             let failure = self.failure.lock().take();
@@ -286,13 +311,12 @@ impl<W: World> Node<W> {
             }
             let state = states.borrow_watched().running_state.clone();
             if let Err(fatal) = state {
-                let text = fatal.to_string();
                 self.shut_down().await;
-                // openraft tells what failed as a text only; our own storage knows whether it was damage.
-                return match self.log.poisoned() {
-                    Some(error) if error.kind() == io::ErrorKind::InvalidData => Ended::Damaged(error.to_string()),
-                    _ => Ended::Failed(ServerError::Stopped(text)),
-                };
+                return ended_by(&self.office.trouble, &fatal);
+            }
+            if self.office.trouble.met().is_some() {
+                self.shut_down().await;
+                return ended_by(&self.office.trouble, &"its storage failed");
             }
             if let Some(refusal) = self.reachability.retired() {
                 self.shut_down().await;
@@ -301,6 +325,7 @@ impl<W: World> Node<W> {
             tokio::select! {
                 biased;
                 () = self.failed.notified() => {}
+                () = self.office.trouble.noted() => {}
                 changed = states.changed() => if changed.is_err() {
                     W::sleep(Duration::from_millis(10)).await;
                 },
@@ -320,6 +345,19 @@ impl<W: World> Node<W> {
             *before = Some(role);
             let name = if role.1 { "leader" } else { "follower" };
             W::observe(|| Event { kind: "role", who: None, detail: format!("term={} role={name}", role.0) });
+        }
+    }
+
+    /// Tells whoever watches which incarnation this server is and whether it votes.
+    fn tell_standing(&self, before: &mut Option<bool>) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let votes = metrics.committed_membership_config.membership().voter_ids().any(|id| id == self.me.incarnation);
+        if *before != Some(votes) {
+            *before = Some(votes);
+            let incarnation = self.me.incarnation;
+            let detail = format!("incarnation={incarnation} votes={votes}");
+            W::observe(|| Event { kind: "standing", who: None, detail });
         }
     }
 
@@ -364,9 +402,9 @@ impl<W: World> Node<W> {
         let _ = W::timeout(HAND_OVER, self.raft.shutdown()).await;
     }
 
-    /// Ends the node because of something that a task of it found.
+    /// Ends the node because of what a task of it found on its disk.
     pub fn fail(&self, reason: String, damage: bool) {
-        let ended = if damage { Ended::Damaged(reason) } else { Ended::Failed(ServerError::Stopped(reason)) };
+        let ended = if damage { Ended::Damaged(reason) } else { Ended::Failed(ServerError::Disk(reason)) };
         self.failure.lock().get_or_insert(ended);
         self.failed.notify_one();
     }

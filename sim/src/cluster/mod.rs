@@ -9,12 +9,13 @@ mod sender;
 
 use std::time::Duration;
 
-use restante::server::{self, Settings};
+use restante::server::{self, ServerError, Settings};
+use restante::storage::OpenError;
 use restante::wire::{Name, ServerAddress};
 use restante::world::{BoxFuture, World};
 
 use crate::plan::Plan;
-use crate::scenario::{Claim, ClientSeat, Scenario, ServerSeat, View};
+use crate::scenario::{Claim, ClientSeat, Ending, Scenario, ServerSeat, View};
 use crate::world::SimWorld;
 
 const PORT: u16 = 8080;
@@ -27,7 +28,7 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 pub struct Cluster;
 
 impl Scenario for Cluster {
-    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
+    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), Ending>> {
         start_server::<SimWorld>(seat)
     }
 
@@ -63,11 +64,16 @@ impl Scenario for Cluster {
         view.observed.iter().filter_map(leads).max().map(|(_, host)| host)
     }
 
-    /// All servers have applied the same entries. Together with the claims: their states are equal.
+    /// All servers have applied the same entries (together with the claims: their states are equal), and each of them
+    /// votes, whatever its disk went through.
     fn settled(&self, view: &View) -> Result<(), String> {
         let applied = |server: &String| view.observed.get(&(server.clone(), "apply"));
         let first = view.plan.servers.first().and_then(applied);
         for server in &view.plan.servers {
+            let standing = view.observed.get(&(server.clone(), "standing")).map_or("is no member", String::as_str);
+            if !standing.ends_with(" votes=true") {
+                return Err(format!("{server} does not vote: {standing}"));
+            }
             match applied(server) {
                 None => return Err(format!("{server} has applied nothing")),
                 here if here != first => {
@@ -83,12 +89,15 @@ impl Scenario for Cluster {
 
 /// Boxed here, while the world is a parameter: of a concrete one rustc cannot show that the future is `Send`
 /// (<https://github.com/rust-lang/rust/issues/102211>).
-fn start_server<W: World>(seat: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
+fn start_server<W: World>(seat: ServerSeat) -> BoxFuture<'static, Result<(), Ending>> {
     Box::pin(async move {
         let settings = settings(&seat.plan, &seat.name)?;
         let ServerSeat { host, shutdown, .. } = seat;
         let serving = server::run::<W>(settings, host, async move { shutdown.raised().await });
-        serving.await.map_err(|error| error.to_string())
+        serving.await.map_err(|error| match error {
+            ServerError::Disk(_) | ServerError::Data(OpenError::Io(_)) => Ending::Disk(error.to_string()),
+            other => Ending::Other(other.to_string()),
+        })
     })
 }
 

@@ -29,7 +29,9 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-pub use self::fault::{ClockFault, DiskFault, Fault, Groups, HostFault, Interval, LEADER, NetworkFault, Rate};
+pub use self::fault::{
+    ClockFault, Directory, DiskFault, Fault, Files, Groups, HostFault, Interval, LEADER, NetworkFault, Operation, Rate,
+};
 pub use self::parse::BadPlan;
 
 /// A span of simulated time, in milliseconds: turmoil's timers know nothing finer.

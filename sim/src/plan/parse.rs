@@ -114,7 +114,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     Name::new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-fn number<T: FromStr>(text: &str) -> Result<T, String> {
+pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.trim().parse().map_err(|_| format!("{text:?} is no number that fits here"))
 }
 

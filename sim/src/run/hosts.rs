@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use restante::world::{Disk, Host};
 
@@ -12,7 +13,7 @@ use crate::disk::Drive;
 use crate::history::{Process, What};
 use crate::network::SimNetwork;
 use crate::random::stream;
-use crate::scenario::{ClientSeat, ServerSeat, Signal};
+use crate::scenario::{ClientSeat, Ending, ServerSeat, Signal};
 use crate::trace::Event;
 use crate::world::Scoped;
 
@@ -33,12 +34,14 @@ pub(super) struct OneHost {
     /// Lives so far.
     life: Rc<Cell<u32>>,
     /// How its code ended, if it did.
-    ended: Rc<RefCell<Option<Result<(), String>>>>,
+    pub(super) ended: Rc<RefCell<Option<Result<(), Ending>>>>,
     /// Tells its present life to stop in good order.
     shutdown: Rc<RefCell<Signal>>,
     /// How many faults want it stopped, and whether it is down for that.
     stops: u32,
     stopped: bool,
+    /// When it starts again after its disk has failed it.
+    pub(super) restart_at: Option<Duration>,
 }
 
 /// How a host goes down.
@@ -82,6 +85,13 @@ impl Hosts {
         })
     }
 
+    pub(super) fn servers_missing(&self) -> Result<(), String> {
+        match self.0.iter().find(|host| host.drive.is_some() && (host.down > 0 || host.ended.borrow().is_some())) {
+            Some(down) => Err(format!("{} is down", down.name)),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn clients_missing(&self) -> Result<(), String> {
         let open = self.0.iter().filter(|host| host.drive.is_none() && host.ended.borrow().is_none());
         let names: Vec<&str> = open.map(|host| host.name.as_str()).collect();
@@ -117,6 +127,7 @@ impl Runner<'_> {
             shutdown: Rc::default(),
             stops: 0,
             stopped: false,
+            restart_at: None,
         };
         let (index, life, ended, signal) = (host.index, host.life.clone(), host.ended.clone(), host.shutdown.clone());
         let (scenario, context) = (self.scenario, self.context);
@@ -124,6 +135,7 @@ impl Runner<'_> {
         self.sim.host(name.clone(), move || {
             life.set(life.get() + 1);
             ended.replace(None);
+            context.forget_observed(&name);
             let shutdown = Signal::default();
             signal.replace(shutdown.clone());
             context.trace_as(&name, &Event::new("host.start", "", &[("life", u64::from(life.get()))]));
@@ -135,14 +147,15 @@ impl Runner<'_> {
             let software = if is_server {
                 scenario.server(ServerSeat { name: name.clone(), life: life.get(), host, shutdown, plan: plan.clone() })
             } else {
-                scenario.client(ClientSeat {
+                let life = scenario.client(ClientSeat {
                     process: Process { client: name.clone(), life: life.get() },
                     host,
                     plan: plan.clone(),
                     journal: journal.clone(),
                     random: stream(plan.seed, &format!("workload of {name}, life {}", life.get())),
                     stages: stages.clone(),
-                })
+                });
+                Box::pin(async { life.await.map_err(Ending::Other) })
             };
             drop(entered);
             let ended = ended.clone();

@@ -7,6 +7,7 @@
 mod faults;
 mod hosts;
 mod progress;
+mod supervisor;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -198,6 +199,7 @@ impl Runner<'_> {
         self.enter_stage(Stage::Calm, "liveness");
         self.until(self.plan.liveness, |runner| {
             runner.progress.missing(runner.journal)?;
+            runner.hosts.servers_missing()?;
             let view = View { observed: runner.context.observed(), plan: runner.plan.clone() };
             runner.scenario.settled(&view)
         })?;
@@ -255,6 +257,7 @@ impl Runner<'_> {
         stepped.map_err(|error| Verdict::Harness(error.to_string()))?;
         self.clear_up_after_power_cuts();
         self.clear_up_after_stops();
+        self.look_after_servers();
         self.compare_claims()?;
         self.hosts.ended_by_itself().map_or(Ok(()), |what| Err(Verdict::Crash(what)))
     }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::plan::Plan;
-use crate::scenario::{ClientSeat, Scenario, ServerSeat};
+use crate::scenario::{ClientSeat, Ending, Scenario, ServerSeat};
 use crate::world::SimWorld;
 
 const PORT: u16 = 8080;
@@ -57,7 +57,7 @@ impl Toy {
 }
 
 impl Scenario for Toy {
-    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
+    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), Ending>> {
         server::start::<SimWorld>(*self, seat)
     }
 
