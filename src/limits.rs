@@ -35,6 +35,8 @@ pub const PEER_FRAME_BYTES_MAX: usize = 16 << 20;
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 /// Acknowledged ranges that one acknowledgement may name above its cumulative position.
 pub const ACKNOWLEDGE_RANGES_MAX: usize = 128;
+/// Servers that may belong to one cluster, and that a client remembers.
+pub const SERVERS_MAX: usize = 64;
 
 /// Messages that may wait in one inbox, by default.
 pub const INBOX_MESSAGES_DEFAULT: u64 = 1_000_000;
@@ -61,6 +63,8 @@ pub const PENDING_BYTES_DEFAULT: usize = 64 << 20;
 pub const BODY_MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
 /// Bytes of log after which the state is checkpointed and the log is cleaned, by default.
 pub const CHECKPOINT_LOG_BYTES_DEFAULT: u64 = 256 << 20;
+/// Log entries that stay when the log is cleaned, though the checkpoint has what came of them, by default.
+pub const LOG_ENTRIES_KEPT_DEFAULT: u64 = 512;
 /// Size of one log segment, in bytes, by default.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 /// Bytes of recent log entries that one server keeps in memory for its followers, by default.

@@ -267,6 +267,20 @@ impl Context {
         }
     }
 
+    /// Shows the recorder what is about to be written to a connection, if there is a recorder.
+    pub(crate) fn wrote(&self, host: &str, connection: &str, bytes: &[u8]) {
+        if let Some(recorder) = self.trace.borrow().as_ref().and_then(Trace::recorder) {
+            recorder.write(self.elapsed(), host, connection, bytes);
+        }
+    }
+
+    /// Records a line that the current host's code logged.
+    pub(crate) fn log(&self, level: &'static str, line: String) {
+        if let Some(recorder) = self.trace.borrow().as_ref().and_then(Trace::recorder) {
+            recorder.log(self.elapsed(), &self.current_name(), level, line);
+        }
+    }
+
     /// Ends the trace; what happens after that (destructors) leaves none.
     pub(crate) fn take_trace(&self) -> Option<Trace> {
         self.trace.borrow_mut().take()
@@ -294,6 +308,12 @@ impl Context {
     /// A disk operation took so long.
     pub(crate) fn add_cost(&self, cost: Duration) {
         self.cost.set(self.cost.get() + cost);
+    }
+
+    /// When the present disk operation begins: those before it in the same blocking work have taken their time already,
+    /// which the work waits for when it is done.
+    pub(crate) fn disk_time(&self) -> Duration {
+        self.elapsed() + self.cost.get()
     }
 
     /// Tells that a disk operation runs. Outside of `World::blocking` it would hold up a thread of the real runtime.

@@ -266,7 +266,11 @@ impl AsyncWrite for Writer {
         let polled = Pin::new(&mut this.half).poll_write(task, bytes);
         match &polled {
             Poll::Pending => {}
-            Poll::Ready(Ok(written)) => this.end.moved("net.write", &bytes[..*written]),
+            Poll::Ready(Ok(written)) => {
+                let bytes = &bytes[..*written];
+                context::with(|run| run.wrote(&this.end.wire.host, &this.end.wire.label, bytes));
+                this.end.moved("net.write", bytes);
+            }
             Poll::Ready(Err(_)) => this.end.event("net.broken"),
         }
         polled

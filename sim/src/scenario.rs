@@ -11,9 +11,15 @@ use restante::world::{BoxFuture, Host};
 use crate::history::{Journal, Process};
 use crate::plan::Plan;
 use crate::random::Stream;
+use crate::record::{Interpreter, Sizes};
 
 /// What runs on the hosts of a run.
 pub trait Scenario {
+    /// The plan that a seed grows into, as far as this scenario can bear it.
+    fn plan_of(&self, seed: u64) -> Plan {
+        Plan::from_seed(seed)
+    }
+
     /// One life of a server. It goes on until the runner ends it. Ending by itself fails the run, unless its disk gave it
     /// an error and it ends for that: then it is started again, as a supervisor would.
     fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), Ending>>;
@@ -33,6 +39,11 @@ pub trait Scenario {
     fn leader(&self, view: &View) -> Option<String> {
         let _ = view;
         None
+    }
+
+    /// Who knows what the frames between these servers and clients say: for showing a run.
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Box::new(Sizes)
     }
 
     /// Whether the servers are where they should be when nothing happens any more (equal digests, one leader).

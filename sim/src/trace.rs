@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::record::Recorder;
+
 /// One event, as the places that see it describe it.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
@@ -43,6 +45,8 @@ pub enum Lines {
     },
     /// All of them, as they come.
     Writer(Box<dyn Write>),
+    /// No lines: the events themselves.
+    Record(Recorder),
 }
 
 impl Lines {
@@ -58,6 +62,7 @@ impl fmt::Debug for Lines {
             Self::Discard => "Discard",
             Self::Ring { .. } => "Ring",
             Self::Writer(_) => "Writer",
+            Self::Record(_) => "Record",
         })
     }
 }
@@ -111,24 +116,23 @@ impl Trace {
         self.hash.update(text.as_bytes());
     }
 
+    /// Where the run is recorded, if it is.
+    pub(crate) fn recorder(&self) -> Option<&Recorder> {
+        match &self.lines {
+            Lines::Record(recorder) => Some(recorder),
+            _ => None,
+        }
+    }
+
     fn write_line(&mut self, at: Duration, host: &str, event: &Event<'_>) {
+        if let Lines::Record(recorder) = &self.lines {
+            return recorder.add(at, host, event);
+        }
         let line = &mut self.line;
         line.clear();
-        // Writing to a `String` cannot fail.
-        let _ = write!(line, "{:>8} {:>11.6} {:<8} {:<14}", self.count, at.as_secs_f64(), host, event.kind);
-        if !event.subject.is_empty() {
-            let _ = write!(line, " {}", event.subject);
-        }
-        for (name, value) in event.fields {
-            // Digests are told by their hexadecimal form; other numbers are for reading.
-            let _ =
-                if *name == "digest" { write!(line, " {name}={value:016x}") } else { write!(line, " {name}={value}") };
-        }
-        if !event.text.is_empty() {
-            let _ = write!(line, " {}", event.text);
-        }
+        write_line(line, self.count, at, host, event);
         match &mut self.lines {
-            Lines::Discard => {}
+            Lines::Discard | Lines::Record(_) => {}
             Lines::Ring { keep, lines } => {
                 if lines.len() >= *keep {
                     lines.pop_front();
@@ -163,10 +167,26 @@ impl Trace {
             return Err(error);
         }
         match self.lines {
-            Lines::Discard => Ok(Vec::new()),
+            Lines::Discard | Lines::Record(_) => Ok(Vec::new()),
             Lines::Ring { lines, .. } => Ok(lines.into()),
             Lines::Writer(mut writer) => writer.flush().map(|()| Vec::new()),
         }
+    }
+}
+
+/// Appends an event's line, without an end.
+pub(crate) fn write_line(line: &mut String, ordinal: u64, at: Duration, host: &str, event: &Event<'_>) {
+    // Writing to a `String` cannot fail.
+    let _ = write!(line, "{:>8} {:>11.6} {:<8} {:<14}", ordinal, at.as_secs_f64(), host, event.kind);
+    if !event.subject.is_empty() {
+        let _ = write!(line, " {}", event.subject);
+    }
+    for (name, value) in event.fields {
+        // Digests are told by their hexadecimal form; other numbers are for reading.
+        let _ = if *name == "digest" { write!(line, " {name}={value:016x}") } else { write!(line, " {name}={value}") };
+    }
+    if !event.text.is_empty() {
+        let _ = write!(line, " {}", event.text);
     }
 }
 

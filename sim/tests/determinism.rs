@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
-use restante_sim::plan::{DiskFault, Fault, Plan};
+use restante_sim::plan::Plan;
 use restante_sim::run::{Outcome, Verdict, run};
+use restante_sim::scenario::Scenario;
 use restante_sim::toy::Toy;
 use restante_sim::trace::Lines;
 
@@ -21,14 +22,6 @@ at 5s for 1s slow-sync c 80ms
 at 6s for 700ms pause client2
 at 7s for 1s partition client1 | a
 ";
-
-/// A seed's plan for the toy, which replicates nothing and so cannot bear more of its disk than that it is slow.
-fn plan_of(seed: u64) -> Plan {
-    let mut plan = Plan::from_seed(seed);
-    let slow = |fault: &DiskFault| matches!(fault, DiskFault::SlowSync(..) | DiskFault::StuckSync(_));
-    plan.faults.retain(|interval| !matches!(&interval.fault, Fault::Disk(fault) if !slow(fault)));
-    plan
-}
 
 fn everything(seed: u64) -> Plan {
     let mut plan: Plan = EVERYTHING.parse().unwrap();
@@ -51,7 +44,7 @@ fn fingerprint(plan: &Plan) -> (u64, u64) {
 }
 
 fn plans() -> Vec<Plan> {
-    (0..10).map(everything).chain((0..14).map(plan_of)).collect()
+    (0..10).map(everything).chain((0..14).map(|seed| Toy::default().plan_of(seed))).collect()
 }
 
 #[test]

@@ -1,23 +1,15 @@
 //! The oracle sees what the toy does wrong, and names the promise that it breaks.
 
 use restante_sim::oracle::Promise;
-use restante_sim::plan::{DiskFault, Fault, Plan};
 use restante_sim::run::{Verdict, run};
+use restante_sim::scenario::Scenario;
 use restante_sim::toy::{Flaw, Toy};
 use restante_sim::trace::Lines;
-
-/// A seed's plan for the toy, which replicates nothing and so cannot bear more of its disk than that it is slow.
-fn plan_of(seed: u64) -> Plan {
-    let mut plan = Plan::from_seed(seed);
-    let slow = |fault: &DiskFault| matches!(fault, DiskFault::SlowSync(..) | DiskFault::StuckSync(_));
-    plan.faults.retain(|interval| !matches!(&interval.fault, Fault::Disk(fault) if !slow(fault)));
-    plan
-}
 
 /// The first seed that catches the flaw, and the verdict.
 fn catch(flaw: Flaw, seeds: u64) -> (u64, Verdict) {
     let toy = Toy { flaw: Some(flaw) };
-    let mut verdicts = (0..seeds).map(|seed| (seed, run(&plan_of(seed), &toy, Lines::Discard).verdict));
+    let mut verdicts = (0..seeds).map(|seed| (seed, run(&toy.plan_of(seed), &toy, Lines::Discard).verdict));
     verdicts.find(|(_, verdict)| *verdict != Verdict::Passed).expect("no seed caught it")
 }
 

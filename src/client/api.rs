@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use super::session::{Answer, Session};
+use super::session::{Answer, Operation, Session};
 use super::shared::{Asking, Handle, Shared};
 use super::{ClientSettings, Error, Inbox, Registration, SendStream, driver};
 use crate::limits;
@@ -182,6 +182,47 @@ impl<W: World> Client<W> {
             Answer::Status(status) => Ok(*status),
             other => unexpected(&other),
         }
+    }
+
+    /// Lets a server belong to the cluster from now on. Started with an empty disk and a list of servers that names
+    /// members, it is then taken in, and votes once it has caught up; [`Client::status`] shows how far it is. Adding it
+    /// again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], e.g. with [`crate::wire::Refusal::ServerElsewhere`]; no answer in time.
+    pub async fn add_server(&self, name: &Name, address: impl Into<String>) -> Result<(), Error> {
+        self.operate(Operation::Add(ServerAddress { name: name.clone(), address: address.into() })).await
+    }
+
+    /// Lets a server belong to the cluster no more. When this returns well, it has no vote any more and may be switched
+    /// off; it ends by itself, and its data is kept. Removing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], e.g. with [`crate::wire::Refusal::WouldLoseQuorum`]; no answer in time.
+    pub async fn remove_server(&self, name: &Name) -> Result<(), Error> {
+        self.operate(Operation::Remove { server: name.clone(), force: false }).await
+    }
+
+    /// [`Client::remove_server`] even if too few of the others can be reached: then nothing is accepted or delivered
+    /// until enough of them are back.
+    ///
+    /// # Errors
+    /// The same, apart from that refusal.
+    pub async fn remove_server_by_force(&self, name: &Name) -> Result<(), Error> {
+        self.operate(Operation::Remove { server: name.clone(), force: true }).await
+    }
+
+    /// Lets that server lead. Asking again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`crate::wire::Refusal::NoSuchServer`] or [`crate::wire::Refusal::CannotLead`]; no answer
+    /// in time.
+    pub async fn transfer_leadership(&self, name: &Name) -> Result<(), Error> {
+        self.operate(Operation::Transfer(name.clone())).await
+    }
+
+    async fn operate(&self, operation: Operation) -> Result<(), Error> {
+        self.ask(|session, now, token| session.operate(now, operation, token)).await.map(drop)
     }
 
     /// The server that the client is attached to at any time: `None` while it moves.

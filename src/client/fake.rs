@@ -272,6 +272,9 @@ impl Session {
                 let refusal = Refusal::Malformed("this fake has no status".into());
                 self.reply(&Reply::Refused { nonce: Some(nonce), refusal });
             }
+            Request::AddServer { nonce, .. }
+            | Request::RemoveServer { nonce, .. }
+            | Request::TransferLeadership { nonce, .. } => self.reply(&Reply::Done { nonce }),
             Request::Goodbye => {
                 self.office.lock().goodbyes += 1;
                 self.cut = true;
@@ -377,7 +380,12 @@ impl Session {
                 let up_to = Position(inbox.floor);
                 self.reply(&Reply::Acknowledged { registration, epoch, up_to });
             }
-            Command::Enroll { .. } | Command::SetQuotas(_) | Command::Tick | Command::Vanished { .. } => {
+            Command::Enroll { .. }
+            | Command::SetQuotas(_)
+            | Command::Tick
+            | Command::Vanished { .. }
+            | Command::AddServer { .. }
+            | Command::RemoveServer { .. } => {
                 panic!("no client sends {command:?}")
             }
         }

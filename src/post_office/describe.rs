@@ -7,7 +7,7 @@ use super::PostOffice;
 use super::checkpoint::Change;
 use super::messages::Message;
 use super::records::{
-    EnrolledRecord, InboxRecord, Kind, MessageRecord, MetaRecord, ProgressRecord, RegistrationRecord, StreamRecord,
+    InboxRecord, Kind, MessageRecord, MetaRecord, ProgressRecord, RegistrationRecord, ServerRecord, StreamRecord,
     encode, key, key_of_bytes,
 };
 use super::registry::Client;
@@ -27,9 +27,18 @@ pub(super) fn progress(incarnation: Incarnation, progress: &Progress) -> Change 
 }
 
 pub(super) fn enrolments(servers: &Servers, mut put: impl FnMut(Change)) {
-    for (name, server) in &servers.enrolled {
-        let record = EnrolledRecord { incarnation: server.incarnation, address: &server.address, disk: server.disk };
-        put(Change::put(key_of_bytes(Kind::Enrolled, name.as_bytes()), encode(&record)));
+    for (name, named) in &servers.names {
+        let listed = named.listed.as_ref();
+        let record = ServerRecord {
+            address: listed.map(|listed| &*listed.address),
+            incarnation: listed.and_then(|listed| listed.incarnation),
+            added_by: named.added_by,
+            removed_by: named.removed_by,
+        };
+        put(Change::put(key_of_bytes(Kind::Server, name.as_bytes()), encode(&record)));
+    }
+    for incarnation in &servers.retired {
+        put(Change::put(key(Kind::Retired, &[*incarnation]), encode(&())));
     }
     for (disk, incarnation) in &servers.disks {
         put(Change::put(key_of_bytes(Kind::Disk, &disk.to_be_bytes()), encode(incarnation)));

@@ -127,6 +127,10 @@ pub enum Answer {
         /// The id.
         incarnation: Incarnation,
     },
+    /// The server belongs to the cluster.
+    ServerAdded,
+    /// The server does not belong to the cluster.
+    ServerRemoved,
     /// Nothing was done.
     Refused(Refusal),
 }

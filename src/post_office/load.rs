@@ -10,11 +10,11 @@ use super::checkpoint::Changes;
 use super::inbox::{Inbox, Reader};
 use super::messages::{Message, NOT_HELD};
 use super::records::{
-    self, BadRecord, EnrolledRecord, InboxRecord, Kind, MessageRecord, MetaRecord, OwnedStreamRecord, ProgressRecord,
-    RegistrationRecord,
+    self, BadRecord, InboxRecord, Kind, MessageRecord, MetaRecord, OwnedStreamRecord, ProgressRecord,
+    RegistrationRecord, ServerRecord,
 };
 use super::registry::Client;
-use super::servers::{Enrolled, Progress};
+use super::servers::{Listed, Named, Progress};
 use super::streams::Stream;
 use crate::wire::{BadName, Id, Incarnation, MessageId, Name, Nonce};
 
@@ -93,13 +93,15 @@ impl Loading {
                 let progress = Progress { boot, last, dirty: false };
                 self.office.servers.progress.insert(records::id_at(ids, 0), progress);
             }
-            Kind::Enrolled => {
-                let record = records::decode_all::<EnrolledRecord<'_>>(value).map_err(bad("server"))?;
+            Kind::Enrolled => {}
+            Kind::Server => {
+                let record = records::decode_all::<ServerRecord<'_>>(value).map_err(bad("server"))?;
                 let name = Name::new(&String::from_utf8_lossy(ids))?;
-                let EnrolledRecord { incarnation, address, disk } = record;
-                let enrolled = Enrolled { incarnation, address: address.to_owned(), disk };
-                self.office.servers.enrolled.insert(name, enrolled);
+                let ServerRecord { address, incarnation, added_by, removed_by } = record;
+                let listed = address.map(|address| Listed { address: address.to_owned(), incarnation });
+                self.office.servers.names.insert(name, Named { listed, added_by, removed_by });
             }
+            Kind::Retired => drop(self.office.servers.retired.insert(records::id_at(ids, 0))),
             Kind::Disk => {
                 let incarnation = records::decode_all::<Incarnation>(value).map_err(bad("disk"))?;
                 let disk = Nonce::from(records::id_at(ids, 0)) << 64 | Nonce::from(records::id_at(ids, 1));

@@ -34,7 +34,7 @@ pub use effect::{Answer, BatchVerdict, Effect};
 pub use limits::{MalformedCommand, check_command};
 pub use load::LoadError;
 pub use records::{BadRecord, content_key, content_of};
-pub use servers::Enrolled;
+pub use servers::Listed;
 pub use view::{Content, ReaderView, RegistrationView, StreamView, Totals, Waiting};
 
 pub use crate::wire::batch::BadEntry;

@@ -20,6 +20,7 @@ const SHARD: ShardId = 0;
 pub(super) enum Kind {
     Meta = 1,
     Progress = 2,
+    /// Written by builds that could not add servers; the membership says all that it did.
     Enrolled = 3,
     Disk = 4,
     Registration = 5,
@@ -27,10 +28,12 @@ pub(super) enum Kind {
     Stream = 7,
     Message = 8,
     Slot = 9,
+    Server = 10,
+    Retired = 11,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Meta,
         Self::Progress,
         Self::Enrolled,
@@ -40,6 +43,8 @@ impl Kind {
         Self::Stream,
         Self::Message,
         Self::Slot,
+        Self::Server,
+        Self::Retired,
     ];
 }
 
@@ -88,11 +93,14 @@ pub(super) struct ProgressRecord {
     pub last: u64,
 }
 
+/// A server that belongs to the cluster, or did so once.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct EnrolledRecord<'a> {
-    pub incarnation: u64,
-    pub address: &'a str,
-    pub disk: Nonce,
+pub(super) struct ServerRecord<'a> {
+    /// None if it was removed.
+    pub address: Option<&'a str>,
+    pub incarnation: Option<u64>,
+    pub added_by: Nonce,
+    pub removed_by: Nonce,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -174,8 +182,8 @@ pub(super) fn split_key(key: &[u8]) -> Result<(Kind, &[u8]), BadRecord> {
     let kind = Kind::ALL.into_iter().find(|known| *known as u8 == *kind).ok_or_else(bad)?;
     let expected = match kind {
         Kind::Meta => 0,
-        Kind::Enrolled => ids.len(),
-        Kind::Progress | Kind::Registration | Kind::Inbox | Kind::Stream | Kind::Message => 8,
+        Kind::Enrolled | Kind::Server => ids.len(),
+        Kind::Progress | Kind::Registration | Kind::Inbox | Kind::Stream | Kind::Message | Kind::Retired => 8,
         Kind::Disk | Kind::Slot => 16,
     };
     if ShardId::from_be_bytes([*a, *b]) == SHARD && ids.len() == expected { Ok((kind, ids)) } else { Err(bad()) }

@@ -8,7 +8,7 @@ use super::registry::Client;
 use super::streams::Stream;
 use crate::limits;
 use crate::wire::command::Command;
-use crate::wire::{Epoch, Name, Nonce, Position, Refusal, RegistrationId, StreamId};
+use crate::wire::{Epoch, Incarnation, Name, Nonce, Position, Refusal, RegistrationId, StreamId};
 
 impl PostOffice {
     /// Carries out a command that has a nonce, and answers it.
@@ -24,6 +24,8 @@ impl PostOffice {
             }
             Command::Detach { registration, epoch, delivered, .. } => self.detach(registration, epoch, delivered),
             Command::Enroll { server, address, disk } => self.enroll(at, server, address, disk),
+            Command::AddServer { nonce, server, address } => self.add_server(nonce, server, address),
+            Command::RemoveServer { nonce, server } => self.remove_server(nonce, server),
             Command::Send { .. }
             | Command::Acknowledge { .. }
             | Command::Confirm { .. }
@@ -192,11 +194,31 @@ impl PostOffice {
 
     fn enroll(&mut self, at: At<'_>, server: &str, address: &str, disk: Nonce) -> Result<Answer, Refusal> {
         let server = checked_name(server)?;
-        if address.is_empty() || address.len() > limits::ADDRESS_BYTES_MAX {
-            return Err(Refusal::Malformed(format!("an address has 1 to {} bytes", limits::ADDRESS_BYTES_MAX)));
-        }
-        Ok(Answer::Enrolled { incarnation: self.servers.enroll(server, address, disk, at.id.0) })
+        check_address(address)?;
+        self.servers.enroll(&server, address, disk, at.id.0).map(|incarnation| Answer::Enrolled { incarnation })
     }
+
+    fn add_server(&mut self, nonce: Nonce, server: &str, address: &str) -> Result<Answer, Refusal> {
+        let server = checked_name(server)?;
+        check_address(address)?;
+        self.servers.add(nonce, server, address).map(|()| Answer::ServerAdded)
+    }
+
+    fn remove_server(&mut self, nonce: Nonce, server: &str) -> Result<Answer, Refusal> {
+        self.servers.remove(nonce, server).map(|()| Answer::ServerRemoved)
+    }
+
+    /// Consensus began with these members: they are the cluster's first servers. Without effect once there are any.
+    pub fn founded_by(&mut self, members: impl Iterator<Item = (Incarnation, Name, String)>) {
+        self.servers.found(members);
+    }
+}
+
+fn check_address(text: &str) -> Result<(), Refusal> {
+    if text.is_empty() || text.len() > limits::ADDRESS_BYTES_MAX {
+        return Err(Refusal::Malformed(format!("an address has 1 to {} bytes", limits::ADDRESS_BYTES_MAX)));
+    }
+    Ok(())
 }
 
 fn checked_name(text: &str) -> Result<Name, Refusal> {

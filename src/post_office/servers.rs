@@ -1,9 +1,11 @@
-//! What the state knows of servers: how far each one's batches were applied, and which disk has which Raft id.
+//! What the state knows of servers: how far each one's batches were applied, who belongs to the cluster, and which disk
+//! has which Raft id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::effect::BatchVerdict;
-use crate::wire::{Incarnation, Name, Nonce, Origin};
+use crate::limits;
+use crate::wire::{Incarnation, Name, Nonce, Origin, Refusal};
 
 /// How far the batches of an incarnation's latest boot were applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,26 +15,36 @@ pub(super) struct Progress {
     pub dirty: bool,
 }
 
-/// The latest disk that was enrolled for a server.
+/// A server that belongs to the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enrolled {
-    /// Its Raft id.
-    pub incarnation: Incarnation,
-    /// Where others reach the server.
+pub struct Listed {
+    /// Where others reach it.
     pub address: String,
-    /// The nonce of the disk.
-    pub disk: Nonce,
+    /// The Raft id of its disk; none until a disk was enrolled for it.
+    pub incarnation: Option<Incarnation>,
 }
 
-/// Progress and enrolment of all servers. There are few of them, ever: a record each per incarnation.
+/// A name that a server of the cluster has or once had. The last requests that changed it are remembered, since a late
+/// copy of one must change nothing.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Named {
+    /// None if it was removed.
+    pub listed: Option<Listed>,
+    pub added_by: Nonce,
+    pub removed_by: Nonce,
+}
+
+/// Who belongs to the cluster. There are few of them, ever: a record each per name and per incarnation.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
     pub progress: BTreeMap<Incarnation, Progress>,
-    /// The latest by server name.
-    pub enrolled: BTreeMap<Name, Enrolled>,
+    /// The servers that belong to it, and those that once did. Raft's membership is made to follow this.
+    pub names: BTreeMap<Name, Named>,
     /// Every disk that was ever enrolled: a late copy of an old request must not make an old disk new again.
     pub disks: BTreeMap<Nonce, Incarnation>,
-    /// Enrolments changed since the last checkpoint.
+    /// Disks that were replaced or removed: they never count again.
+    pub retired: BTreeSet<Incarnation>,
+    /// Anything but progress changed since the last checkpoint.
     pub dirty: bool,
 }
 
@@ -64,20 +76,79 @@ impl Servers {
         self.progress.get(&origin.incarnation).filter(|p| p.boot == origin.boot).map_or(0, |p| p.last)
     }
 
-    /// Gives a disk an incarnation, `new` if it has none yet.
-    pub fn enroll(&mut self, name: Name, address: &str, disk: Nonce, new: Incarnation) -> Incarnation {
-        self.dirty = true;
-        if let Some(incarnation) = self.disks.get(&disk) {
-            if let Some(latest) = self.enrolled.get_mut(&name)
-                && latest.disk == disk
-            {
-                address.clone_into(&mut latest.address);
-            }
-            return *incarnation;
+    /// The servers that belong to the cluster, names ascending.
+    pub fn listed(&self) -> impl Iterator<Item = (&Name, &Listed)> {
+        self.names.iter().filter_map(|(name, named)| Some((name, named.listed.as_ref()?)))
+    }
+
+    /// Lists the founders, unless anybody was listed before.
+    pub fn found(&mut self, members: impl Iterator<Item = (Incarnation, Name, String)>) {
+        if !self.names.is_empty() {
+            return;
         }
-        self.disks.insert(disk, new);
-        self.enrolled.insert(name, Enrolled { incarnation: new, address: address.to_owned(), disk });
-        new
+        // Of a name with two disks the later one counts.
+        for (incarnation, name, address) in members {
+            self.dirty = true;
+            let listed = Some(Listed { address, incarnation: Some(incarnation) });
+            self.names.insert(name, Named { listed, ..Named::default() });
+        }
+    }
+
+    /// Lists a server. Listing it again changes nothing.
+    pub fn add(&mut self, nonce: Nonce, name: Name, address: &str) -> Result<(), Refusal> {
+        let known = self.names.get(&name);
+        if known.is_some_and(|known| known.added_by == nonce) {
+            return Ok(());
+        }
+        if let Some(listed) = known.and_then(|known| known.listed.as_ref()) {
+            let elsewhere = || Refusal::ServerElsewhere { address: listed.address.clone() };
+            return if listed.address == address { Ok(()) } else { Err(elsewhere()) };
+        }
+        if let Some((server, _)) = self.listed().find(|(_, other)| other.address == address) {
+            return Err(Refusal::AddressTaken { server: server.clone() });
+        }
+        if self.listed().count() >= limits::SERVERS_MAX {
+            return Err(Refusal::TooManyServers { limit: limits::SERVERS_MAX as u64 });
+        }
+        self.dirty = true;
+        let named = self.names.entry(name).or_default();
+        named.listed = Some(Listed { address: address.to_owned(), incarnation: None });
+        named.added_by = nonce;
+        Ok(())
+    }
+
+    /// Takes a server off the list, and its disk counts no more. Removing it again changes nothing.
+    pub fn remove(&mut self, nonce: Nonce, name: &str) -> Result<(), Refusal> {
+        let last = self.listed().count() == 1;
+        let named = self.names.get_mut(name).ok_or(Refusal::NoSuchServer)?;
+        if named.listed.is_none() || named.removed_by == nonce {
+            return Ok(());
+        }
+        if last {
+            return Err(Refusal::LastServer);
+        }
+        self.dirty = true;
+        named.removed_by = nonce;
+        self.retired.extend(named.listed.take().and_then(|listed| listed.incarnation));
+        Ok(())
+    }
+
+    /// Gives a disk of a listed server an incarnation, `new` if it has none yet. The disk before it counts no more.
+    pub fn enroll(&mut self, name: &str, address: &str, disk: Nonce, new: Incarnation) -> Result<Incarnation, Refusal> {
+        let named = self.names.get_mut(name).and_then(|named| named.listed.as_mut());
+        let server = named.ok_or(Refusal::NoSuchServer)?;
+        let incarnation = match self.disks.get(&disk) {
+            None => new,
+            Some(known) if server.incarnation == Some(*known) => *known,
+            Some(_) => return Err(Refusal::DiskRetired),
+        };
+        self.dirty = true;
+        address.clone_into(&mut server.address);
+        if server.incarnation != Some(incarnation) {
+            self.retired.extend(server.incarnation.replace(incarnation));
+            self.disks.insert(disk, incarnation);
+        }
+        Ok(incarnation)
     }
 }
 
@@ -115,15 +186,64 @@ mod tests {
         assert_eq!(servers.last_sequence(origin(1, 11)), 1);
     }
 
-    #[test]
-    fn a_disk_has_one_incarnation_for_ever() {
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("a name")
+    }
+
+    fn founded(names: &[&str]) -> Servers {
         let mut servers = Servers::default();
-        let a = Name::new("a").expect("a name");
-        assert_eq!(servers.enroll(a.clone(), "x:1", 7, 100), 100);
-        assert_eq!(servers.enroll(a.clone(), "x:2", 7, 101), 100);
-        assert_eq!(servers.enrolled[&a].address, "x:2", "a server may move with its disk");
-        assert_eq!(servers.enroll(a.clone(), "x:3", 8, 102), 102);
-        assert_eq!(servers.enroll(a.clone(), "x:1", 7, 103), 100, "a late copy of the old disk's request");
-        assert_eq!(servers.enrolled[&a], Enrolled { incarnation: 102, address: "x:3".into(), disk: 8 });
+        servers.found((1..).zip(names).map(|(incarnation, n)| (incarnation, name(n), format!("{n}:1"))));
+        servers
+    }
+
+    fn listed(servers: &Servers, name: &str) -> Listed {
+        servers.names[name].listed.clone().expect("it is listed")
+    }
+
+    #[test]
+    fn a_disk_has_one_incarnation_and_counts_until_there_is_a_newer_one() {
+        let mut servers = founded(&["a", "b"]);
+        assert_eq!(servers.enroll("a", "x:1", 7, 100), Ok(100));
+        assert_eq!(servers.enroll("a", "x:2", 7, 101), Ok(100));
+        assert_eq!(listed(&servers, "a").address, "x:2", "a server may move with its disk");
+        assert_eq!(servers.enroll("a", "x:3", 8, 102), Ok(102));
+        assert_eq!(servers.enroll("a", "x:1", 7, 103), Err(Refusal::DiskRetired), "a late copy of the old disk's");
+        assert_eq!(listed(&servers, "a"), Listed { incarnation: Some(102), address: "x:3".into() });
+        assert_eq!(servers.retired, BTreeSet::from([1, 100]));
+        assert_eq!(servers.enroll("c", "c:1", 9, 104), Err(Refusal::NoSuchServer), "nobody added it");
+    }
+
+    #[test]
+    fn adding_and_removing_may_be_repeated() {
+        let mut servers = founded(&["a"]);
+        servers.found([(9, name("z"), "z:1".into())].into_iter());
+        assert_eq!(servers.names.len(), 1, "a cluster is founded once");
+        assert_eq!(servers.remove(1, "a"), Err(Refusal::LastServer));
+        assert_eq!(servers.remove(2, "b"), Err(Refusal::NoSuchServer));
+        assert_eq!(servers.add(3, name("b"), "b:1"), Ok(()));
+        assert_eq!(servers.add(4, name("b"), "b:1"), Ok(()));
+        assert_eq!(servers.add(5, name("b"), "b:2"), Err(Refusal::ServerElsewhere { address: "b:1".into() }));
+        assert_eq!(servers.add(6, name("c"), "b:1"), Err(Refusal::AddressTaken { server: name("b") }));
+        assert_eq!(servers.enroll("b", "b:1", 7, 100), Ok(100));
+        assert_eq!(servers.remove(7, "b"), Ok(()));
+        assert_eq!(servers.remove(8, "b"), Ok(()));
+        assert_eq!(servers.add(3, name("b"), "b:1"), Ok(()));
+        assert!(servers.names["b"].listed.is_none(), "a late copy of the request that added it brings it not back");
+        assert_eq!(servers.add(9, name("b"), "b:2"), Ok(()));
+        assert_eq!(servers.remove(7, "b"), Ok(()));
+        assert_eq!(listed(&servers, "b").address, "b:2", "nor does one of the request that removed it remove it again");
+        assert_eq!(servers.enroll("b", "b:2", 7, 101), Err(Refusal::DiskRetired), "it was removed");
+        assert_eq!(servers.enroll("b", "b:2", 8, 102), Ok(102));
+        assert_eq!(servers.retired, BTreeSet::from([100]));
+    }
+
+    #[test]
+    fn there_are_no_more_servers_than_allowed() {
+        let mut servers = founded(&["a"]);
+        for n in 1..limits::SERVERS_MAX {
+            assert_eq!(servers.add(n as u128, name(&format!("s{n}")), &format!("s{n}:1")), Ok(()));
+        }
+        let limit = limits::SERVERS_MAX as u64;
+        assert_eq!(servers.add(0xffff, name("more"), "more:1"), Err(Refusal::TooManyServers { limit }));
     }
 }

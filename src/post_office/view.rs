@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use super::PostOffice;
 use super::registry::Client;
-use super::servers::Enrolled;
+use super::servers::Listed;
 use crate::wire::client::{ClientRow, Delivery};
 use crate::wire::{
-    Epoch, MessageId, Name, Number, Origin, Position, Quotas, RegistrationId, SendOutcome, StreamId, Time,
+    Epoch, Incarnation, MessageId, Name, Number, Origin, Position, Quotas, RegistrationId, SendOutcome, StreamId, Time,
 };
 
 /// A registration.
@@ -244,9 +244,18 @@ impl PostOffice {
         }
     }
 
-    /// The latest disk that was enrolled for each server, names ascending. Founders are not among them unless they
-    /// enrolled another disk since.
-    pub fn enrolled(&self) -> impl Iterator<Item = (&Name, &Enrolled)> {
-        self.servers.enrolled.iter()
+    /// The servers that belong to the cluster, names ascending.
+    pub fn servers(&self) -> impl Iterator<Item = (&Name, &Listed)> {
+        self.servers.listed()
+    }
+
+    /// A server that belongs to the cluster.
+    pub fn server(&self, name: &str) -> Option<&Listed> {
+        self.servers.names.get(name)?.listed.as_ref()
+    }
+
+    /// Whether a disk was replaced by a newer one of its server, or its server removed.
+    pub fn is_retired(&self, incarnation: Incarnation) -> bool {
+        self.servers.retired.contains(&incarnation)
     }
 }

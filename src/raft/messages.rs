@@ -69,6 +69,11 @@ impl SnapshotBegin {
         crc32c::crc32c(&bytes)
     }
 
+    /// What the snapshot is of, whether or not it came as it was sent: for watchers.
+    pub fn meta(&self) -> &SnapshotMeta {
+        &self.meta
+    }
+
     /// What it says, if it came as it was sent.
     pub fn check(self) -> Result<(Vote, SnapshotMeta), BadMessage> {
         if self.crc != Self::checksum(&self.vote, &self.meta) {

@@ -4,13 +4,15 @@
 //! * [`log_store`]: its log and votes in [`crate::storage::Log`].
 //! * [`state_machine`]: its state machine is a [`crate::post_office::PostOffice`] in memory with a
 //!   [`crate::storage::Checkpoint`] behind it, which is its snapshot, too.
-//! * [`network`]: its messages over [`link`]s; [`serve`] is the other end of them.
+//! * [`network`]: its messages over [`link`]s; [`serve`] is the other end of them; [`outline`](outline()) tells a watcher
+//!   what they say.
 //! * [`trouble`]: what the disk did when one of them failed.
 
 pub mod link;
 mod log_store;
 mod messages;
 mod network;
+mod outline;
 mod serve;
 mod state_machine;
 mod trouble;
@@ -21,16 +23,22 @@ use std::time::Duration;
 
 pub use log_store::LogStore;
 pub use network::{Me, NetworkFactory, Reachability};
-pub use serve::{Heard, serve_raft, serve_snapshot};
+pub use outline::{EntryContent, EntryOutline, Outline, outline};
+pub use serve::{Gates, Heard, serve_raft, serve_snapshot};
 pub use state_machine::{CheckpointMeta, Listener, Office, SnapshotData, StateMachine, load};
 pub use trouble::{Cause, Trouble};
 pub use types::*;
 
-/// openraft's configuration for the given timing.
+/// openraft's configuration for the given timing. When the log is cleaned, `entries_kept` of those that are in the
+/// checkpoint stay in it, so that a server that blinked catches up from the log instead of a snapshot.
 ///
 /// # Errors
 /// The text says which relation between the timeouts does not hold.
-pub fn config(heartbeat: Duration, election_timeout: (Duration, Duration)) -> Result<Arc<openraft::Config>, String> {
+pub fn config(
+    heartbeat: Duration,
+    election_timeout: (Duration, Duration),
+    entries_kept: u64,
+) -> Result<Arc<openraft::Config>, String> {
     let config = openraft::Config {
         cluster_name: "restante".to_owned(),
         heartbeat_interval: heartbeat.as_millis() as u64,
@@ -40,8 +48,7 @@ pub fn config(heartbeat: Duration, election_timeout: (Duration, Duration)) -> Re
         snapshot_policy: openraft::SnapshotPolicy::Never,
         // A follower gets entries as long as the log has them, however many they are.
         replication_lag_threshold: u64::MAX / 4,
-        // A server that blinked catches up from the log instead of a snapshot.
-        max_in_snapshot_log_to_keep: 512,
+        max_in_snapshot_log_to_keep: entries_kept,
         purge_batch_size: 64,
         // One entry is a batch already, of up to 4 MiB; three of them fit a frame.
         max_payload_entries: 3,

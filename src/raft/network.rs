@@ -85,7 +85,9 @@ impl Reachability {
 
     fn failed(&self, server: Incarnation, problem: &LinkError) {
         self.servers.lock().entry(server).or_default().problem = Some(problem.to_string());
-        if let LinkError::Refused { refusal: refusal @ PeerRefusal::Retired { .. }, .. } = problem {
+        if let LinkError::Refused { refusal, .. } = problem
+            && matches!(refusal, PeerRefusal::Retired { .. } | PeerRefusal::Removed { .. })
+        {
             self.retired.lock().get_or_insert_with(|| refusal.clone());
         }
     }
@@ -95,7 +97,7 @@ impl Reachability {
         self.servers.lock().get(&server).map_or((None, None), |c| (c.reached, c.problem.clone()))
     }
 
-    /// Whether another server said that this one's disk was replaced.
+    /// Whether another server said that this one's disk was replaced or removed.
     pub fn retired(&self) -> Option<PeerRefusal> {
         self.retired.lock().clone()
     }

@@ -41,8 +41,17 @@ impl Heard {
     }
 }
 
-/// Serves appends, heartbeats, votes and transfers until the connection ends. `has_room` says whether the disk can
-/// take entries: if not, they are refused before openraft sees them, since it takes a failed append for its end.
+/// What is asked before a request is let through to openraft.
+pub struct Gates<R, M> {
+    /// Whether the disk can take so many bytes of entries: if not, they are refused before openraft sees them, since it
+    /// takes a failed append for its end.
+    pub has_room: R,
+    /// Whether the other end still belongs to the cluster. One that does not is to hear so, which it does when it
+    /// connects again.
+    pub is_member: M,
+}
+
+/// Serves appends, heartbeats, votes and transfers until the connection ends.
 ///
 /// # Errors
 /// The connection's, or that the local Raft stopped.
@@ -50,7 +59,7 @@ pub async fn serve_raft<W: World>(
     raft: Raft<W>,
     link: Link,
     heard: Arc<Heard>,
-    has_room: impl Fn(usize) -> bool + Send + 'static,
+    gates: Gates<impl Fn(usize) -> bool + Send + 'static, impl Fn() -> bool + Send + 'static>,
 ) -> io::Result<()> {
     let Link { mut reader, mut writer } = link;
     let (requests, waiting) = tokio::sync::mpsc::channel::<AppendEntriesRequest<TypeConfig<W>>>(PIPELINE);
@@ -87,10 +96,13 @@ pub async fn serve_raft<W: World>(
             () = W::sleep(IDLE) => return Ok(()),
             frame = reader.next(), if next.is_none() => {
                 let Some(frame) = frame? else { return Ok(()) };
+                if frame.kind != peer::APPEND && !(gates.is_member)() {
+                    return Ok(());
+                }
                 match frame.kind {
                     peer::APPEND => {
                         let request = messages::take_append::<W>(&frame.payload).map_err(invalid)?;
-                        if !request.entries.is_empty() && !has_room(frame.payload.len()) {
+                        if !request.entries.is_empty() && !(gates.has_room)(frame.payload.len()) {
                             let text = "its disk is full".to_owned();
                             frame::put(&mut out, peer::UNAVAILABLE, &text, &[]);
                             return writer.send(&mut out).await;

@@ -16,10 +16,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::trouble::Trouble;
-use super::types::{EntryBody, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use super::types::{EntryBody, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::post_office::{Change, Effect, PostOffice};
 use crate::storage::{Checkpoint, SnapshotReader, SnapshotWriter};
-use crate::wire::frame;
+use crate::wire::{Incarnation, Name, frame};
 use crate::world::{Disk, Event, World};
 
 /// Who is told what applying did. Called with the office's lock held: it may lock its own state, and must not wait.
@@ -188,6 +188,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
                         .apply_entry(id.index, &body, &mut |effect| office.listener.effect(effect))
                         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {e}", id.index)))?,
                     EntryPayload::Membership(membership) => {
+                        post_office.founded_by(members_of(&membership));
                         office.position.lock().membership = StoredMembership::new(Some(id), membership);
                     }
                 }
@@ -267,10 +268,19 @@ pub fn load(checkpoint: &Checkpoint) -> io::Result<PostOffice> {
     let reader = checkpoint.snapshot()?;
     let records = reader.records(None)?.map_while(|record| record.map_err(|error| failed = Some(error)).ok());
     let loaded = PostOffice::load(records);
-    match failed {
-        Some(error) => Err(error.into()),
-        None => loaded.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)),
+    if let Some(error) = failed {
+        return Err(error.into());
     }
+    let mut office = loaded.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+    // A checkpoint of a build that could not add servers lists none.
+    if let Some(meta) = reader.meta()? {
+        office.founded_by(members_of(CheckpointMeta::decode(&meta)?.membership.membership()));
+    }
+    Ok(office)
+}
+
+fn members_of(membership: &Membership) -> impl Iterator<Item = (Incarnation, Name, String)> {
+    membership.nodes().map(|(incarnation, member)| (*incarnation, member.name.clone(), member.address.clone()))
 }
 
 /// Writes one cut of the state to the checkpoint.

@@ -38,11 +38,11 @@ pub(super) struct Standing {
     pub problems: Vec<String>,
 }
 
-/// Asks around until there is an identity for this disk.
+/// Asks around until there is an identity for this disk. `None`: not for this one, but there may be for a new one.
 pub(super) async fn find_identity<W: World>(
     server: &Server<W>,
     directory: &DataDirectory,
-) -> Result<Identity, ServerError> {
+) -> Result<Option<Identity>, ServerError> {
     let disk = directory.disk_id();
     let set_aside = directory.has_set_aside();
     let name = &server.settings.name;
@@ -73,6 +73,8 @@ pub(super) async fn find_identity<W: World>(
                         tracing::info!(%cluster, incarnation, "joining a cluster with a new disk");
                         Some(Identity { cluster, name: name.clone(), incarnation, founding: Vec::new() })
                     }
+                    // It was taken in, and its server removed, before it heard of it.
+                    Ok(BootstrapReply::Retired) => return Ok(None),
                     Ok(BootstrapReply::Refused(why)) => {
                         problems.push(format!("{} does not take this server in: {why}", member.name));
                         None
@@ -90,7 +92,7 @@ pub(super) async fn find_identity<W: World>(
             Decision::Wait => None,
         };
         if let Some(identity) = identity {
-            return Ok(identity);
+            return Ok(Some(identity));
         }
         rounds += 1;
         if rounds >= PATIENT_ROUNDS && problems != told {
@@ -157,7 +159,9 @@ fn decide(
                 other.name
             )),
             Ok(BootstrapReply::Refused(why)) => problems.push(format!("{}: {why}", other.name)),
-            Ok(BootstrapReply::Joined { .. }) => problems.push(format!("{} answered out of turn", other.name)),
+            Ok(BootstrapReply::Joined { .. } | BootstrapReply::Retired) => {
+                problems.push(format!("{} answered out of turn", other.name))
+            }
             Err(error) => problems.push(format!("{} at {} cannot be asked: {error}", other.name, other.address)),
         }
     }

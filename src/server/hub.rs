@@ -20,7 +20,8 @@ use crate::wire::batch::Batch;
 use crate::wire::client::{REPLY_KIND, Reply, SendFailure};
 use crate::wire::command::Command;
 use crate::wire::{
-    Epoch, Name, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, StreamId, frame,
+    ClusterId, Epoch, Name, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, ServerAddress,
+    StreamId, frame,
 };
 
 /// Bytes that may wait for one session's socket before its deliveries stop.
@@ -64,6 +65,8 @@ pub(super) struct Books {
     touched: Vec<SessionId>,
     /// Why clients are sent elsewhere, if they are.
     pub closed_for: Option<Refusal>,
+    /// The cluster's servers, as clients are told of them.
+    servers: Vec<ServerAddress>,
 }
 
 /// One client's connection.
@@ -131,6 +134,7 @@ impl Hub {
             barriers: Vec::new(),
             touched: Vec::new(),
             closed_for: None,
+            servers: Vec::new(),
         };
         Self { state: Mutex::new(state), forward: Notify::new(), room: Notify::new(), pending_bytes_max }
     }
@@ -140,12 +144,13 @@ impl Hub {
         self.state.lock()
     }
 
-    /// A new session, unless clients are sent elsewhere.
-    pub fn open_session(&self) -> Result<(SessionId, Arc<Notify>), Refusal> {
+    /// A new session, which is welcomed, unless clients are sent elsewhere.
+    pub fn open_session(&self, cluster: ClusterId) -> Result<(SessionId, Arc<Notify>), Refusal> {
         let mut books = self.lock();
         if let Some(reason) = &books.closed_for {
             return Err(reason.clone());
         }
+        let welcome = books.welcome(cluster);
         let id = books.next_session;
         books.next_session += 1;
         let wake = Arc::new(Notify::new());
@@ -159,6 +164,8 @@ impl Hub {
             ending: false,
         };
         books.sessions.insert(id, session);
+        books.reply(id, &welcome);
+        books.wake();
         Ok((id, wake))
     }
 
@@ -252,6 +259,20 @@ impl Hub {
         books.closed_for = reason;
     }
 
+    /// There are other servers by now: clients are told, so that they find the cluster even if all are replaced that
+    /// were there when they came.
+    pub fn set_servers(&self, servers: Vec<ServerAddress>) {
+        let mut books = self.lock();
+        if books.servers == servers {
+            return;
+        }
+        books.servers = servers;
+        let reply = Reply::Servers { servers: books.servers.clone() };
+        let ids: Vec<_> = books.sessions.keys().copied().collect();
+        ids.into_iter().for_each(|id| books.reply(id, &reply));
+        books.wake();
+    }
+
     /// Sessions that are open.
     pub fn sessions(&self) -> usize {
         self.lock().sessions.len()
@@ -271,6 +292,11 @@ impl Hub {
 }
 
 impl Books {
+    /// What a client is told first.
+    pub fn welcome(&self, cluster: ClusterId) -> Reply {
+        Reply::Welcome { cluster: Some(cluster), server: self.home.clone(), servers: self.servers.clone() }
+    }
+
     /// Of two sessions the newer one wins: an older one may still be reading what its client sent before it moved on.
     pub fn route_stream(&mut self, stream: StreamId, id: SessionId) {
         let known = self.streams.get(&stream).map(|route| route.session);
@@ -481,7 +507,8 @@ impl Books {
                 Reply::Attached { nonce, registration: *registration, epoch: *epoch, acknowledged: *acknowledged }
             }
             Answer::Detached => Reply::Detached { nonce },
-            Answer::Enrolled { .. } => return,
+            // These are asked by servers only.
+            Answer::Enrolled { .. } | Answer::ServerAdded | Answer::ServerRemoved => return,
             Answer::Refused(refusal) => Reply::Refused { nonce: Some(nonce), refusal: refusal.clone() },
         };
         self.reply(id, &reply);

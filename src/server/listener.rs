@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Phase, Server, bootstrap, session};
+use super::{Phase, Server, bootstrap, operator, session};
 use crate::limits;
 use crate::raft::link::{FrameReader, FrameWriter, Link};
-use crate::raft::{serve_raft, serve_snapshot};
+use crate::raft::{Gates, serve_raft, serve_snapshot};
 use crate::wire::client::{REPLY_KIND, Reply};
-use crate::wire::peer::{self, Bootstrap, BootstrapReply, Hello, HelloReply, PeerRefusal, Purpose};
+use crate::wire::peer::{self, Bootstrap, BootstrapReply, Hello, HelloReply, PeerRefusal, Purpose, Question};
 use crate::wire::{self, Refusal, batch, frame};
 use crate::world::{Connection, Listener, World};
 
@@ -110,12 +110,24 @@ async fn serve_peer<W: World>(server: &Arc<Server<W>>, mut link: Link) -> io::Re
     match hello.purpose {
         Purpose::Raft => {
             let log = node.log.clone();
-            serve_raft::<W>(node.raft.clone(), link, node.heard.clone(), move |bytes| log.takes(bytes as u64)).await
+            let gates = Gates {
+                has_room: move |bytes: usize| log.takes(bytes as u64),
+                is_member: {
+                    let node = node.clone();
+                    move || node.refusal_of(&hello).is_none()
+                },
+            };
+            serve_raft::<W>(node.raft.clone(), link, node.heard.clone(), gates).await
         }
         Purpose::Snapshot => {
             serve_snapshot::<W>(node.raft.clone(), node.office.clone(), link, node.heard.clone()).await
         }
         Purpose::Forward => serve_forward(&node, link).await,
+        Purpose::Question => {
+            let Ok(question) = W::timeout(HELLO, link.answer::<Question>(peer::QUESTION)).await else { return Ok(()) };
+            let answer: peer::QuestionAnswer = operator::answer_as_leader(&node, &question?).await;
+            link.writer.put(peer::ANSWER, &answer).await
+        }
         Purpose::Bootstrap => Ok(()),
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Reading order: [`run`] here; [`bootstrap`] (founding, joining); [`node`] (what runs once there is an incarnation);
 //! [`listener`] and [`session`] (connections); [`hub`] (the books of a home server: who waits for what); [`delivery`];
-//! [`batches`], [`forward`] and [`proposer`] (commands on their way into the log); [`membership`]; [`upkeep`];
-//! [`status`].
+//! [`batches`], [`forward`] and [`proposer`] (commands on their way into the log); [`membership`] and [`operator`];
+//! [`upkeep`]; [`status`].
 
 mod batches;
 mod bootstrap;
@@ -13,6 +13,7 @@ mod hub;
 mod listener;
 mod membership;
 mod node;
+mod operator;
 mod proposer;
 mod session;
 mod settings;
@@ -53,8 +54,8 @@ pub enum ServerError {
         /// Who was to use it.
         name: String,
     },
-    /// The other servers go on with another disk under this name.
-    #[error("{0}; move it away and start with an empty one to join again")]
+    /// The other servers go on without this disk: with another one under this name, or without this server.
+    #[error("{0}; what it holds is kept. To join again, add the server if it was removed, and start with an empty one")]
     Retired(PeerRefusal),
     /// The disk failed. Nothing is tried again, since nobody knows what a failed sync left behind.
     #[error("the disk failed: {0}; what was accepted is safe on the other servers")]
@@ -145,7 +146,11 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
         let identity = match directory.identity() {
             Some(identity) => identity.clone(),
             None => {
-                let identity = bootstrap::find_identity(server, &directory).await?;
+                let Some(identity) = bootstrap::find_identity(server, &directory).await? else {
+                    let renewed = W::blocking(move || directory.renew::<W>().map(|()| directory));
+                    directory = renewed.await?;
+                    continue;
+                };
                 // The log first: where there is an identity there has to be a log, so that a lost one is told from
                 // a new one.
                 node::create_log(server).await.map_err(disk_failed)?;

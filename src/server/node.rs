@@ -222,7 +222,7 @@ impl<W: World> Node<W> {
         let reachability = Arc::new(Reachability::default());
         let trouble = office.trouble.clone();
         let network = NetworkFactory::new(me.clone(), server.host.clone(), reachability.clone(), trouble.clone());
-        let config = raft::config(settings.heartbeat, settings.election_timeout)
+        let config = raft::config(settings.heartbeat, settings.election_timeout, settings.log_entries_kept)
             .map_err(|e| StartError::Other(io::Error::new(io::ErrorKind::InvalidInput, e).into()))?;
         let store = LogStore::new(log.clone(), trouble.clone())?;
         let state_machine = StateMachine(office.clone());
@@ -249,6 +249,7 @@ impl<W: World> Node<W> {
             fetches,
             fetching: Mutex::new(Some(fetching)),
         });
+        node.tell_servers();
         // Until it has heard of a leader, it does not know how far behind it is.
         node.hub.close_for(Some(Refusal::NoLeader));
         node.found().await.map_err(|error| match node.office.trouble.met() {
@@ -318,7 +319,9 @@ impl<W: World> Node<W> {
                 self.shut_down().await;
                 return ended_by(&self.office.trouble, &"its storage failed");
             }
-            if let Some(refusal) = self.reachability.retired() {
+            if let Some(refusal) =
+                self.reachability.retired().or_else(|| self.end_of(self.me.incarnation, &self.me.name))
+            {
                 self.shut_down().await;
                 return Ended::Failed(ServerError::Retired(refusal));
             }
@@ -367,25 +370,33 @@ impl<W: World> Node<W> {
         let _ = self.raft.shutdown().await;
     }
 
+    /// The voter that is to lead if this server is not to: the one that lacks least.
+    fn successor(&self) -> Option<Incarnation> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let progress = metrics.replication.as_ref();
+        let office = self.office.post_office.lock();
+        let others = metrics.membership_config.membership().voter_ids().filter(|v| *v != self.me.incarnation);
+        let matched = |v: &Incarnation| progress.and_then(|p| p.get(v)).cloned().flatten().map(|id| id.index);
+        others.max_by_key(|v| (!office.is_retired(*v), matched(v)))
+    }
+
+    /// Asks another voter to lead, once.
+    pub async fn hand_over(&self) {
+        if let Some(target) = self.successor() {
+            // An error says that Raft has stopped, which the node notices by itself.
+            let _ = self.raft.trigger().transfer_leader(target).await;
+        }
+    }
+
     /// Stops in good order: leadership is handed over, clients are told to move and take their last frames.
     pub async fn stop(&self) {
         let handing_over = async {
             let metrics = self.raft.metrics();
             loop {
-                let target = {
-                    let now = metrics.borrow_watched();
-                    if now.current_leader != Some(self.me.incarnation) {
-                        break;
-                    }
-                    let voters: Vec<_> = now.membership_config.membership().voter_ids().collect();
-                    let progress = now.replication.clone().unwrap_or_default();
-                    let others = voters.into_iter().filter(|v| *v != self.me.incarnation);
-                    others.max_by_key(|v| progress.get(v).cloned().flatten().map(|id| id.index))
-                };
-                let Some(target) = target else { break };
-                if self.raft.trigger().transfer_leader(target).await.is_err() {
+                if metrics.borrow_watched().current_leader != Some(self.me.incarnation) || self.successor().is_none() {
                     break;
                 }
+                self.hand_over().await;
                 // Asked again until it is so: the one asked may have fallen behind or died.
                 W::sleep(self.settings.heartbeat).await;
             }
@@ -425,6 +436,12 @@ impl<W: World> Node<W> {
         }
     }
 
+    /// Tells clients which servers there are.
+    pub fn tell_servers(&self) {
+        let servers = super::status::servers_of(self).into_iter().map(|row| row.server).collect();
+        self.hub.set_servers(servers);
+    }
+
     /// A member's name and address.
     pub fn member(&self, incarnation: Incarnation) -> Option<Member> {
         self.raft.metrics().borrow_watched().membership_config.membership().get_node(&incarnation).cloned()
@@ -445,23 +462,34 @@ impl<W: World> Node<W> {
         if hello.to != Some(self.me.incarnation) {
             return Some(PeerRefusal::WrongIncarnation { actual: self.me.incarnation });
         }
-        let incarnation = hello.from?;
+        self.end_of(hello.from?, &hello.name)
+    }
+
+    /// Why a disk has no part in the cluster any more, if so: it was replaced, or its server removed, and the members
+    /// have agreed on going on without it. One that is only not known here yet is another matter.
+    fn end_of(&self, incarnation: Incarnation, name: &Name) -> Option<PeerRefusal> {
+        let by = {
+            let office = self.office.post_office.lock();
+            if !office.is_retired(incarnation) {
+                return None;
+            }
+            office.server(name).and_then(|server| server.incarnation)
+        };
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let membership = metrics.committed_membership_config.membership();
-        if membership.get_node(&incarnation).is_some() {
+        if metrics.committed_membership_config.membership().get_node(&incarnation).is_some() {
             return None;
         }
-        // Not a member. A newer one than all of its name may only not be known here yet.
-        let newer = membership.nodes().filter(|(_, m)| m.name == hello.name).map(|(id, _)| *id).max();
-        newer.filter(|by| *by > incarnation).map(|by| PeerRefusal::Retired { incarnation, by })
+        Some(match by {
+            Some(by) => PeerRefusal::Retired { incarnation, by },
+            None => PeerRefusal::Removed { incarnation },
+        })
     }
 
     /// Gives another server's new disk an incarnation, through the log.
     pub async fn enroll(&self, name: &Name, disk: Nonce, address: &str) -> BootstrapReply {
-        let known =
-            self.raft.metrics().borrow_watched().membership_config.membership().nodes().any(|(_, m)| m.name == *name);
-        if !known {
+        // It asks again and again: what is not so yet is not put into the log each time.
+        if self.office.post_office.lock().server(name).is_none() {
             return BootstrapReply::Refused(format!("{}: {name}", Refusal::NoSuchServer));
         }
         let answer = self.hub.ask(disk, &Command::Enroll { server: name, address, disk });
@@ -469,6 +497,7 @@ impl<W: World> Node<W> {
             Ok(Ok(Answer::Enrolled { incarnation })) => {
                 BootstrapReply::Joined { cluster: self.me.cluster, incarnation }
             }
+            Ok(Ok(Answer::Refused(Refusal::DiskRetired))) => BootstrapReply::Retired,
             Ok(Ok(Answer::Refused(refusal))) => BootstrapReply::Refused(refusal.to_string()),
             _ => BootstrapReply::Refused("the cluster has no leader that could take it in; ask again".to_owned()),
         }

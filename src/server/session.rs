@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::hub::SessionId;
 use super::node::Node;
-use super::{Server, status};
+use super::{Server, operator, status};
 use crate::limits;
 use crate::post_office::check_command;
 use crate::raft::link::{FrameReader, FrameWriter, take};
@@ -50,19 +50,14 @@ pub(super) async fn serve<W: World>(
     if let Some(refusal) = refusal {
         return writer.put(REPLY_KIND, &Reply::Refused { nonce: None, refusal }).await;
     }
-    let (id, wake) = match node.hub.open_session() {
+    let (id, wake) = match node.hub.open_session(node.me.cluster) {
         Ok(opened) => opened,
         Err(reason) => {
-            let welcome = welcome(&node);
+            let welcome = node.hub.lock().welcome(node.me.cluster);
             return serve_limited::<W>(reader, writer, welcome, reason, || status::of_node(&node)).await;
         }
     };
     let session = Session { node: node.clone(), id };
-    {
-        let mut books = node.hub.lock();
-        books.reply(id, &welcome(&node));
-        books.wake();
-    }
     let ended = tokio::select! {
         biased;
         ended = write_all::<W>(&node, id, &wake, writer) => ended,
@@ -70,11 +65,6 @@ pub(super) async fn serve<W: World>(
     };
     drop(session);
     ended
-}
-
-fn welcome<W: World>(node: &Node<W>) -> Reply {
-    let servers = status::servers_of(node).into_iter().map(|row| row.server).collect();
-    Reply::Welcome { cluster: Some(node.me.cluster), server: node.me.name.clone(), servers }
 }
 
 /// Answers a client of a server that belongs to no cluster yet.
@@ -288,6 +278,12 @@ impl<W: World> Session<W> {
                 Some((clients, more)) => Reply::Who { nonce, clients, more },
                 None => Reply::Refused { nonce: Some(nonce), refusal: Refusal::NoLeader },
             },
+            Request::AddServer { nonce, .. }
+            | Request::RemoveServer { nonce, .. }
+            | Request::TransferLeadership { nonce, .. } => match operator::carry_out(&self.node, request).await {
+                Ok(()) => Reply::Done { nonce },
+                Err(refusal) => Reply::Refused { nonce: Some(nonce), refusal },
+            },
             Request::Hello { .. } | Request::Ping(_) | Request::Goodbye => return,
         };
         let mut books = self.node.hub.lock();
@@ -354,7 +350,12 @@ fn check(payload: &Bytes) -> Result<Command<'_>, Refusal> {
         | Command::Confirm { .. }
         | Command::CloseStream { .. }
         | Command::Detach { .. } => {}
-        Command::Enroll { .. } | Command::SetQuotas(_) | Command::Tick | Command::Vanished { .. } => {
+        Command::Enroll { .. }
+        | Command::SetQuotas(_)
+        | Command::Tick
+        | Command::Vanished { .. }
+        | Command::AddServer { .. }
+        | Command::RemoveServer { .. } => {
             return Err(malformed("a command that is not a client's".to_owned()));
         }
     }

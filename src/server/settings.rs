@@ -28,6 +28,8 @@ pub struct Settings {
     pub body_memory_bytes: u64,
     /// Bytes of log after which the state is checkpointed and the log cleaned.
     pub checkpoint_log_bytes: u64,
+    /// Log entries that stay when the log is cleaned: a server that lacks no more catches up without a snapshot.
+    pub log_entries_kept: u64,
     /// Size of one log segment, in bytes.
     pub segment_bytes: u64,
     /// Bytes of recent log entries kept in memory.
@@ -94,6 +96,7 @@ impl Settings {
             pending_bytes: limits::PENDING_BYTES_DEFAULT,
             body_memory_bytes: limits::BODY_MEMORY_BYTES_DEFAULT,
             checkpoint_log_bytes: limits::CHECKPOINT_LOG_BYTES_DEFAULT,
+            log_entries_kept: limits::LOG_ENTRIES_KEPT_DEFAULT,
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
             log_cache_bytes: limits::LOG_CACHE_BYTES_DEFAULT,
             disk_reserve_bytes: limits::DISK_RESERVE_BYTES_DEFAULT,

@@ -1,5 +1,6 @@
 //! What a server does by itself, a few times a second: takes checkpoints, sends clients elsewhere when it has lost
-//! touch with the leader, proposes ticks when something is due, hands leadership over when its disk is full.
+//! touch with the leader, tells them when there are other servers, proposes ticks when something is due, hands leadership
+//! over when its disk is full.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +24,18 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
     let mut ticked = Time(0);
     let mut led_since: Option<Instant> = None;
     let mut touch = None;
+    let mut told = None;
     let mut made_room = W::now();
     loop {
         W::sleep(round).await;
         let leads = node.raft.is_leader();
         led_since = leads.then(|| led_since.unwrap_or_else(W::now));
         serve_or_move(&node, &mut touch);
+        let membership = *node.raft.metrics().borrow_watched().membership_config.log_id();
+        if membership != told {
+            told = membership;
+            node.tell_servers();
+        }
         let written = node.log.bytes_written();
         if let Some((cuts, at)) = asked
             && node.office.cuts() != cuts
@@ -58,7 +65,8 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
                 && led_since.is_some_and(|since| W::now() - since > node.settings.election_timeout.1)
             {
                 led_since = None;
-                hand_over(&node).await;
+                tracing::warn!("the disk is full: handing leadership over");
+                node.hand_over().await;
             }
         }
     }
@@ -96,21 +104,5 @@ fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>) {
             node.hub.close_for(Some(Refusal::NoLeader));
         }
         _ => {}
-    }
-}
-
-/// A leader whose disk is full lets another one lead.
-async fn hand_over<W: World>(node: &Node<W>) {
-    let target = {
-        let metrics = node.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let progress = metrics.replication.clone().unwrap_or_default();
-        let others = metrics.membership_config.membership().voter_ids().filter(|v| *v != node.me.incarnation);
-        others.max_by_key(|v| progress.get(v).cloned().flatten().map(|id| id.index)).into_iter().next()
-    };
-    if let Some(target) = target {
-        tracing::warn!(target, "the disk is full: handing leadership over");
-        // An error says that Raft has stopped, which the node notices by itself.
-        let _ = node.raft.trigger().transfer_leader(target).await;
     }
 }

@@ -212,6 +212,16 @@ impl DataDirectory {
         Ok(())
     }
 
+    /// Draws a new id for a directory that belongs to no cluster: under the old one, it would be taken for a disk that
+    /// counts no more. Blocks.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn renew<W: World>(&mut self) -> io::Result<()> {
+        self.disk_id = Self::make_manifest::<W>(&*self.disk)?.disk_id;
+        Ok(())
+    }
+
     /// Something was set aside here once: this disk is not empty, even if it has no identity. Its server must not
     /// found a cluster, since it may have belonged to one.
     pub fn has_set_aside(&self) -> bool {

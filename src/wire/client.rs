@@ -45,6 +45,30 @@ pub enum Request {
     },
     /// The client closes in good order.
     Goodbye,
+    /// Let a server belong to the cluster from now on. Answered once that is durable, with [`Reply::Done`]: the server,
+    /// started with an empty disk, is then taken in.
+    AddServer {
+        /// Names the request.
+        nonce: Nonce,
+        /// Its name and where others reach it.
+        server: ServerAddress,
+    },
+    /// Let a server belong to the cluster no more. Answered once it has no part in it any more, with [`Reply::Done`].
+    RemoveServer {
+        /// Names the request.
+        nonce: Nonce,
+        /// Its name.
+        server: Name,
+        /// Even if too few of the others are up.
+        force: bool,
+    },
+    /// Let that server lead. Answered once it does, with [`Reply::Done`].
+    TransferLeadership {
+        /// Names the request.
+        nonce: Nonce,
+        /// Its name.
+        server: Name,
+    },
 }
 
 /// What a server says.
@@ -175,6 +199,16 @@ pub enum Reply {
         nonce: Nonce,
         /// The cluster as the server sees it.
         status: Box<Status>,
+    },
+    /// What an operator's request asked for is so.
+    Done {
+        /// The request's.
+        nonce: Nonce,
+    },
+    /// The cluster's servers are others by now.
+    Servers {
+        /// All servers, names ascending.
+        servers: Vec<ServerAddress>,
     },
 }
 

@@ -129,6 +129,23 @@ pub enum Command<'a> {
         /// The home server's name.
         home: &'a str,
     },
+    /// Add a server to the cluster. Repeating it changes nothing. Proposed by servers, for an operator's client.
+    AddServer {
+        /// Names this request.
+        nonce: Nonce,
+        /// The server's name.
+        server: &'a str,
+        /// Where others reach it.
+        address: &'a str,
+    },
+    /// Remove a server from the cluster, and with it the disk that it has. Repeating it changes nothing. Proposed by
+    /// servers, for an operator's client.
+    RemoveServer {
+        /// Names this request.
+        nonce: Nonce,
+        /// The server's name.
+        server: &'a str,
+    },
 }
 
 impl<'a> Command<'a> {
@@ -154,7 +171,9 @@ impl<'a> Command<'a> {
             | Command::OpenStream { nonce, .. }
             | Command::CloseStream { nonce, .. }
             | Command::Attach { nonce, .. }
-            | Command::Detach { nonce, .. } => Some(*nonce),
+            | Command::Detach { nonce, .. }
+            | Command::AddServer { nonce, .. }
+            | Command::RemoveServer { nonce, .. } => Some(*nonce),
             Command::Enroll { disk, .. } => Some(*disk),
             Command::Send { .. }
             | Command::Acknowledge { .. }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::types::{ClusterId, Incarnation, Name, Nonce, ServerAddress};
+use super::types::{ClusterId, Incarnation, Name, Nonce, Refusal, ServerAddress};
 
 /// Kind of the frame that holds a [`Hello`].
 pub const HELLO: u8 = 16;
@@ -44,6 +44,13 @@ pub const FORWARD: u8 = 31;
 pub const FORWARD_REFUSED: u8 = 32;
 /// Kind of a reply that says that the request cannot be served now: a text. The connection ends.
 pub const UNAVAILABLE: u8 = 33;
+/// Kind of a frame that holds a [`Question`].
+pub const QUESTION: u8 = 34;
+/// Kind of the answer to [`QUESTION`]: a `Result<(), Refusal>`.
+pub const ANSWER: u8 = 35;
+
+/// The answer to a [`Question`].
+pub type QuestionAnswer = Result<(), Refusal>;
 
 /// What a connection between servers is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +63,23 @@ pub enum Purpose {
     Forward,
     /// Founding and joining, before there is an incarnation.
     Bootstrap,
+    /// One question that only the leader can answer.
+    Question,
+}
+
+/// What another server asks the leader for an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// May this server be removed, or would the rest stand still?
+    MayLeave {
+        /// Its name.
+        server: Name,
+    },
+    /// Hand leadership over to this server; answered when that is done.
+    HandOver {
+        /// Its name.
+        server: Name,
+    },
 }
 
 /// The first frame.
@@ -116,6 +140,14 @@ pub enum PeerRefusal {
     /// It has not started yet.
     #[error("it is still starting")]
     NotReady,
+    /// The asking server was removed from the cluster: it takes part in nothing any more.
+    #[error(
+        "incarnation {incarnation} was removed from the cluster: this data directory belongs to no member any more"
+    )]
+    Removed {
+        /// The incarnation that ended.
+        incarnation: Incarnation,
+    },
 }
 
 /// Questions between servers before they form a cluster.
@@ -176,4 +208,6 @@ pub enum BootstrapReply {
     },
     /// Not now, or not at all: a sentence.
     Refused(String),
+    /// This disk was taken in once and has been replaced, or its server removed. If it is empty, it may ask as a new one.
+    Retired,
 }

@@ -293,6 +293,44 @@ pub enum Refusal {
     /// The server name is not one of the cluster's.
     #[error("no server of that name belongs to the cluster")]
     NoSuchServer,
+    /// The server belongs to the cluster with another address.
+    #[error("the server belongs to the cluster already, at {address}; remove it first if it is to be another one")]
+    ServerElsewhere {
+        /// The address in force.
+        address: String,
+    },
+    /// Another server has that address.
+    #[error("server {server} has that address")]
+    AddressTaken {
+        /// Whose it is.
+        server: Name,
+    },
+    /// The cluster has as many servers as it may.
+    #[error("the cluster has as many servers as its limit of {limit} allows")]
+    TooManyServers {
+        /// The limit.
+        limit: u64,
+    },
+    /// The last server cannot be removed.
+    #[error("it is the last server of the cluster: add another one first")]
+    LastServer,
+    /// Too few of the servers that would remain are up.
+    #[error(
+        "of the {voters} servers that would remain only {reachable} can be reached, so the cluster might stand still: bring \
+         the others back first, or remove it by force"
+    )]
+    WouldLoseQuorum {
+        /// How many would have a vote.
+        voters: u64,
+        /// How many of them the leader can reach.
+        reachable: u64,
+    },
+    /// The server cannot take leadership over now.
+    #[error("that server cannot lead now: it has no vote yet, cannot be reached, or lacks entries")]
+    CannotLead,
+    /// The disk was replaced by a newer one of its server, or its server was removed.
+    #[error("this disk was replaced or its server removed: it belongs to no member any more")]
+    DiskRetired,
 }
 
 /// Where batches come from: one run of one server. Batches of one origin are numbered from 1.

@@ -52,6 +52,8 @@ pub enum Operation {
     Detach { client: usize, epoch: i64, delivered: Option<i64> },
     Vanish { client: usize, epoch: i64, home: usize },
     Enroll { server: usize, address: usize, disk: u128 },
+    AddServer { nonce: u128, server: usize, address: usize },
+    RemoveServer { nonce: u128, server: usize },
     SetQuotas(Quotas),
     Tick,
     Garbage(Vec<u8>),
@@ -120,6 +122,9 @@ fn operation(mix: Mix) -> impl Strategy<Value = Operation> {
         2 => (0usize..5).prop_map(|stream| Operation::Close { stream }),
         2 => (name(), 0usize..3, 0u128..4)
             .prop_map(|(server, address, disk)| Operation::Enroll { server, address, disk }),
+        2 => (0u128..3, name(), 0usize..3)
+            .prop_map(|(nonce, server, address)| Operation::AddServer { nonce: nonce + 1, server, address }),
+        2 => (0u128..3, name()).prop_map(|(nonce, server)| Operation::RemoveServer { nonce: nonce + 1, server }),
         2 => quotas().prop_map(Operation::SetQuotas),
         4 => Just(Operation::Tick),
         1 => prop::collection::vec(any::<u8>(), 0..4).prop_map(Operation::Garbage),
@@ -237,6 +242,10 @@ pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Com
         Operation::Enroll { server, address, disk } => {
             Command::Enroll { server: NAMES[server], address: ["", "x:1", "x:2"][address], disk }
         }
+        Operation::AddServer { nonce, server, address } => {
+            Command::AddServer { nonce, server: NAMES[server], address: ["", "x:1", "x:2"][address] }
+        }
+        Operation::RemoveServer { nonce, server } => Command::RemoveServer { nonce, server: NAMES[server] },
         Operation::SetQuotas(quotas) => Command::SetQuotas(quotas),
         Operation::Tick => Command::Tick,
         Operation::Garbage(_) => return None,

@@ -159,12 +159,13 @@ impl Run {
         let due = model.streams.iter().map(|s| s.used + idle).min();
         assert_eq!(office.next_due().is_some(), due.is_some());
         assert!(office.next_due().map(|time| time.0) <= due, "never later than something is due");
-        let mut enrolled = BTreeMap::new();
-        for (server, incarnation, address, disk) in &model.enrolled {
-            enrolled.insert(server.clone(), (*incarnation, address.clone(), *disk));
+        let mut servers = model.servers.clone();
+        servers.sort();
+        let known = office.servers().map(|(name, s)| (name.to_string(), s.address.clone(), s.incarnation));
+        assert_eq!(known.collect::<Vec<_>>(), servers);
+        for (_, incarnation, _) in &model.enrolled {
+            assert_eq!(office.is_retired(*incarnation), model.retired.contains(incarnation));
         }
-        let known = office.enrolled().map(|(n, e)| (n.to_string(), (e.incarnation, e.address.clone(), e.disk)));
-        assert_eq!(known.collect::<BTreeMap<_, _>>(), enrolled);
         self.compare_clients();
         self.compare_inboxes();
         self.compare_streams();

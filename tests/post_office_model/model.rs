@@ -83,8 +83,15 @@ pub struct Model {
     pub boots: BTreeMap<u64, (u64, u64)>,
     pub clients: Vec<Client>,
     pub streams: Vec<Stream>,
-    /// Server, incarnation, address, disk: the latest of each server last.
-    pub enrolled: Vec<(String, u64, String, Nonce)>,
+    /// Every disk that was ever enrolled: server, incarnation, disk.
+    pub enrolled: Vec<(String, u64, Nonce)>,
+    /// The servers that belong to the cluster: name, address, incarnation.
+    pub servers: Vec<(String, String, Option<u64>)>,
+    /// Names that were removed, and the last requests that changed each name.
+    pub removed: BTreeSet<String>,
+    pub added_by: BTreeMap<String, Nonce>,
+    pub removed_by: BTreeMap<String, Nonce>,
+    pub retired: BTreeSet<u64>,
 }
 
 impl Model {
@@ -361,20 +368,62 @@ impl Model {
             }
             Command::Enroll { server, address, disk } => {
                 name_is_good(server)?;
-                if address.is_empty() || address.len() > limits::ADDRESS_BYTES_MAX {
-                    return Err(Refusal::Malformed("an address has 1 to 255 bytes".into()));
-                }
-                let latest = self.enrolled.iter().rposition(|known| known.0 == server);
-                if let Some(at) = self.enrolled.iter().position(|known| known.3 == disk) {
-                    if latest == Some(at) {
-                        self.enrolled[at].2 = address.to_owned();
+                address_is_good(address)?;
+                let at = self.servers.iter().position(|known| known.0 == server).ok_or(Refusal::NoSuchServer)?;
+                let before = self.servers[at].2;
+                let incarnation = match self.enrolled.iter().find(|known| known.2 == disk) {
+                    Some(known) if before == Some(known.1) => known.1,
+                    Some(_) => return Err(Refusal::DiskRetired),
+                    None => {
+                        self.retired.extend(before);
+                        self.enrolled.push((server.to_owned(), id.0, disk));
+                        id.0
                     }
-                    return Ok(Answer::Enrolled { incarnation: self.enrolled[at].1 });
+                };
+                self.servers[at] = (server.to_owned(), address.to_owned(), Some(incarnation));
+                Ok(Answer::Enrolled { incarnation })
+            }
+            Command::AddServer { nonce, server, address } => {
+                name_is_good(server)?;
+                address_is_good(address)?;
+                if self.added_by.get(server) == Some(&nonce) {
+                    return Ok(Answer::ServerAdded);
                 }
-                self.enrolled.push((server.to_owned(), id.0, address.to_owned(), disk));
-                Ok(Answer::Enrolled { incarnation: id.0 })
+                if let Some((_, known, _)) = self.servers.iter().find(|known| known.0 == server) {
+                    let elsewhere = Refusal::ServerElsewhere { address: known.clone() };
+                    return if known == address { Ok(Answer::ServerAdded) } else { Err(elsewhere) };
+                }
+                let mut others: Vec<_> = self.servers.iter().filter(|known| known.1 == address).collect();
+                others.sort();
+                if let Some((other, ..)) = others.first() {
+                    return Err(Refusal::AddressTaken { server: Name::new(other).expect("a name") });
+                }
+                self.removed.remove(server);
+                self.added_by.insert(server.to_owned(), nonce);
+                self.servers.push((server.to_owned(), address.to_owned(), None));
+                Ok(Answer::ServerAdded)
+            }
+            Command::RemoveServer { nonce, server } => {
+                if self.removed.contains(server) || self.removed_by.get(server) == Some(&nonce) {
+                    return Ok(Answer::ServerRemoved);
+                }
+                let at = self.servers.iter().position(|known| known.0 == server).ok_or(Refusal::NoSuchServer)?;
+                if self.servers.len() == 1 {
+                    return Err(Refusal::LastServer);
+                }
+                self.retired.extend(self.servers.remove(at).2);
+                self.removed.insert(server.to_owned());
+                self.removed_by.insert(server.to_owned(), nonce);
+                Ok(Answer::ServerRemoved)
             }
             _ => unreachable!("commands without a nonce are done elsewhere"),
         }
     }
+}
+
+fn address_is_good(address: &str) -> Result<(), Refusal> {
+    if address.is_empty() || address.len() > limits::ADDRESS_BYTES_MAX {
+        return Err(Refusal::Malformed("an address has 1 to 255 bytes".into()));
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use crate::{Golden, ID, NONCE, name, server, variants};
 
 mod requests {
     use super::*;
-    variants!(Request: Hello, Ping, Who, Status, Goodbye);
+    variants!(Request: Hello, Ping, Who, Status, Goodbye, AddServer, RemoveServer, TransferLeadership);
 
     #[test]
     fn requests() {
@@ -22,6 +22,10 @@ mod requests {
             (".more", Request::Who { nonce: NONCE, after: Some(name("alice")), limit: 1 }),
             ("", Request::Status { nonce: NONCE }),
             ("", Request::Goodbye),
+            ("", Request::AddServer { nonce: NONCE, server: server("d", 8083) }),
+            ("", Request::RemoveServer { nonce: NONCE, server: name("a"), force: false }),
+            (".force", Request::RemoveServer { nonce: NONCE, server: name("a"), force: true }),
+            ("", Request::TransferLeadership { nonce: NONCE, server: name("b") }),
         ] {
             golden.frame(&format!("{}{note}", variant(&value)), REQUEST_KIND, &value, b"");
         }
@@ -34,7 +38,7 @@ mod replies {
     use super::*;
     variants!(Reply:
         Welcome, Pong, Registered, Deregistered, StreamOpened, StreamClosed, Receipts, SendFailed, Attached, Detached,
-        Deliver, Acknowledged, Fenced, Refused, Move, Who, Status,
+        Deliver, Acknowledged, Fenced, Refused, Move, Who, Status, Done, Servers,
     );
 
     fn delivery(position: u64, redelivered: bool, content_bytes: u32) -> Delivery {
@@ -131,6 +135,8 @@ mod replies {
             ("", Reply::Who { nonce, clients: vec![client()], more: true }, b""),
             ("", Reply::Status { nonce, status: Box::new(status()) }, b""),
             (".bare", Reply::Status { nonce, status: Box::new(bare) }, b""),
+            ("", Reply::Done { nonce }, b""),
+            ("", Reply::Servers { servers: vec![server("b", 8081), server("d", 8083)] }, b""),
         ]
     }
 
@@ -201,6 +207,7 @@ mod refusals {
     variants!(Refusal:
         AlreadyRegistered, NotRegistered, RegistrationEnded, TooManyClients, TooManyStreams, EpochMoved, Stopping,
         NoLeader, DiskFull, TooManyConnections, Version, WrongCluster, Malformed, NoSuchServer,
+        ServerElsewhere, AddressTaken, TooManyServers, LastServer, WouldLoseQuorum, CannotLead, DiskRetired,
     );
 
     #[test]
@@ -221,6 +228,13 @@ mod refusals {
             Refusal::WrongCluster { actual: ClusterId(NONCE), expected: ClusterId(1) },
             Refusal::Malformed("a frame of no bytes".to_owned()),
             Refusal::NoSuchServer,
+            Refusal::ServerElsewhere { address: "127.0.0.1:8083".to_owned() },
+            Refusal::AddressTaken { server: name("b") },
+            Refusal::TooManyServers { limit: 64 },
+            Refusal::LastServer,
+            Refusal::WouldLoseQuorum { voters: 4, reachable: 2 },
+            Refusal::CannotLead,
+            Refusal::DiskRetired,
         ] {
             golden.value(variant(&value), &value);
         }

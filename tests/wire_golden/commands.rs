@@ -8,7 +8,7 @@ use crate::{Golden, ID, NONCE, variants};
 
 variants!(Command:
     Send, Acknowledge, Confirm, Register, Deregister, OpenStream, CloseStream, Attach, Detach, Enroll, SetQuotas, Tick,
-    Vanished,
+    Vanished, AddServer, RemoveServer,
 );
 
 fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
@@ -56,6 +56,8 @@ fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
         ("", Command::SetQuotas(quotas), b""),
         ("", Command::Tick, b""),
         ("", Command::Vanished { registration: ID, epoch: Epoch(3), home: "a" }, b""),
+        ("", Command::AddServer { nonce: NONCE, server: "d", address: "127.0.0.1:8083" }, b""),
+        ("", Command::RemoveServer { nonce: NONCE, server: "a" }, b""),
     ]
 }
 

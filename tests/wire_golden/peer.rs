@@ -1,6 +1,8 @@
 //! Frames between servers, and the numbers that tell them apart.
 
-use restante::wire::peer::{self, Bootstrap, BootstrapReply, FoundingMember, Hello, HelloReply, PeerRefusal, Purpose};
+use restante::wire::peer::{
+    self, Bootstrap, BootstrapReply, FoundingMember, Hello, HelloReply, PeerRefusal, Purpose, Question,
+};
 use restante::wire::{CLIENT_MAGIC, CLIENT_VERSION, ClusterId, PEER_MAGIC, PEER_VERSION, client, command};
 
 use crate::{Golden, NONCE, name, server, variants};
@@ -25,7 +27,7 @@ mod bootstrap {
 
 mod bootstrap_reply {
     use super::*;
-    variants!(BootstrapReply: Empty, SetAside, Member, Joined, Refused);
+    variants!(BootstrapReply: Empty, SetAside, Member, Joined, Refused, Retired);
 
     #[test]
     fn bootstrap_replies() {
@@ -37,6 +39,7 @@ mod bootstrap_reply {
             BootstrapReply::Member { cluster: ClusterId(NONCE), founders: vec![founder] },
             BootstrapReply::Joined { cluster: ClusterId(2), incarnation: 1 << 20 },
             BootstrapReply::Refused("not now".to_owned()),
+            BootstrapReply::Retired,
         ] {
             golden.frame(variant(&value), peer::BOOTSTRAP_REPLY, &value, b"");
         }
@@ -47,7 +50,7 @@ mod bootstrap_reply {
 
 mod hello {
     use super::*;
-    variants!(Purpose: Raft, Snapshot, Forward, Bootstrap);
+    variants!(Purpose: Raft, Snapshot, Forward, Bootstrap, Question);
 
     #[test]
     fn hellos() {
@@ -59,6 +62,10 @@ mod hello {
         }
         let purpose = Purpose::Bootstrap;
         let hello = Hello { version: u16::MAX, purpose, cluster: None, name: name("a"), from: None, to: None };
+        golden.frame(variant(&purpose), peer::HELLO, &hello, b"");
+        let purpose = Purpose::Question;
+        let (cluster, from, to) = (Some(ClusterId(NONCE)), Some(3), Some(1 << 20));
+        let hello = Hello { version: 1, purpose, cluster, name: name("a"), from, to };
         golden.frame(variant(&purpose), peer::HELLO, &hello, b"");
         golden.complete(VARIANTS);
         golden.finish();
@@ -76,7 +83,7 @@ mod hello_reply {
         }
         pub const ALL: &[&str] = VARIANTS;
     }
-    variants!(PeerRefusal: Version, WrongCluster, WrongIncarnation, Retired, NotReady);
+    variants!(PeerRefusal: Version, WrongCluster, WrongIncarnation, Retired, NotReady, Removed);
 
     #[test]
     fn hello_replies() {
@@ -89,6 +96,7 @@ mod hello_reply {
             PeerRefusal::WrongIncarnation { actual: 300 },
             PeerRefusal::Retired { incarnation: 1, by: 1 << 20 },
             PeerRefusal::NotReady,
+            PeerRefusal::Removed { incarnation: 1 << 20 },
         ] {
             refusals.push(variant(&refusal));
             let label = format!("Refused.{}", variant(&refusal));
@@ -96,6 +104,27 @@ mod hello_reply {
         }
         assert_eq!(refusals, VARIANTS);
         golden.complete(reply::ALL);
+        golden.finish();
+    }
+}
+
+mod question {
+    use super::*;
+    use restante::wire::Refusal;
+    variants!(Question: MayLeave, HandOver);
+
+    #[test]
+    fn questions_and_answers() {
+        let mut golden = Golden::open("peer-question.hex");
+        for value in [Question::MayLeave { server: name("a") }, Question::HandOver { server: name("b") }] {
+            golden.frame(variant(&value), peer::QUESTION, &value, b"");
+        }
+        golden.complete(VARIANTS);
+        let answers: [(&str, peer::QuestionAnswer); 2] =
+            [("answer.yes", Ok(())), ("answer.no", Err(Refusal::WouldLoseQuorum { voters: 4, reachable: 2 }))];
+        for (label, answer) in answers {
+            golden.frame(label, peer::ANSWER, &answer, b"");
+        }
         golden.finish();
     }
 }
@@ -130,6 +159,8 @@ fn magics_versions_and_kinds() {
         ("forward", peer::FORWARD),
         ("forward-refused", peer::FORWARD_REFUSED),
         ("unavailable", peer::UNAVAILABLE),
+        ("question", peer::QUESTION),
+        ("answer", peer::ANSWER),
     ] {
         golden.check(&format!("kind.{label}"), &[kind]);
     }

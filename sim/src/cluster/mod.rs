@@ -4,6 +4,7 @@
 //! world that they stand on is another one. What they are told (sizes, timeouts) comes from the plan.
 
 mod client;
+mod frames;
 mod reader;
 mod sender;
 
@@ -15,6 +16,7 @@ use restante::wire::{Name, ServerAddress};
 use restante::world::{BoxFuture, World};
 
 use crate::plan::Plan;
+use crate::record::Interpreter;
 use crate::scenario::{Claim, ClientSeat, Ending, Scenario, ServerSeat, View};
 use crate::world::SimWorld;
 
@@ -34,6 +36,10 @@ impl Scenario for Cluster {
 
     fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>> {
         client::start::<SimWorld>(seat)
+    }
+
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Box::new(frames::Frames::default())
     }
 
     /// Servers agree about every entry that they applied and about the state that came of it, and no two of them lead

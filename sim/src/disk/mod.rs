@@ -202,7 +202,7 @@ impl State {
     fn sync(&mut self, node: Node) {
         let drawn = Duration::from_millis(self.delays.random_range(self.sync_ms.clone()));
         let mut cost = drawn + self.faults.sync_delay;
-        let now = context::with(context::Context::elapsed).unwrap_or_default();
+        let now = context::with(context::Context::disk_time).unwrap_or_default();
         let stuck = self.faults.stuck_until.saturating_sub(now);
         if stuck.is_zero() {
             node.sync();

@@ -5,6 +5,7 @@
 //! simulated world is the same twice, and, with one of its [`Flaw`]s, that the oracle sees a broken promise.
 
 mod client;
+mod frames;
 mod server;
 
 use std::io;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::plan::Plan;
+use crate::record::Interpreter;
 use crate::scenario::{ClientSeat, Ending, Scenario, ServerSeat};
 use crate::world::SimWorld;
 
@@ -56,13 +58,27 @@ impl Toy {
     }
 }
 
+/// The faults that the toy bears: it replicates nothing, so what its disk has synced must be there again.
+const BEARS: [&str; 9] =
+    ["crash", "bounce", "stop", "power-cut", "pause", "partition", "hold", "slow-sync", "stuck-sync"];
+
 impl Scenario for Toy {
+    fn plan_of(&self, seed: u64) -> Plan {
+        let mut plan = Plan::from_seed(seed);
+        plan.faults.retain(|interval| BEARS.contains(&interval.fault.kind()));
+        plan
+    }
+
     fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), Ending>> {
         server::start::<SimWorld>(*self, seat)
     }
 
     fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>> {
         client::start::<SimWorld>(seat)
+    }
+
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Box::new(frames::Frames::default())
     }
 }
 

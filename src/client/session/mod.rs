@@ -35,6 +35,7 @@ use rand::{Rng, SeedableRng};
 use self::link::Link;
 use self::reading::Inboxes;
 pub(crate) use self::reading::Next;
+pub(crate) use self::requests::Operation;
 use self::requests::{Ask, Requests};
 pub(crate) use self::sending::Sending;
 use self::sending::Streams;
@@ -201,6 +202,11 @@ impl Session {
                     self.answer(asked.token, Ok(Answer::Status(status)));
                 }
             }
+            Reply::Done { nonce } => self.take_done(nonce, |ask| matches!(ask, Ask::Operate(_)))?,
+            Reply::Servers { servers } => {
+                let here = self.link.server_name().clone();
+                self.link.servers.learn(&here, &servers);
+            }
         }
         Ok(())
     }
@@ -358,6 +364,10 @@ impl Session {
 
     pub(crate) fn who(&mut self, now: Duration, after: Option<Name>, limit: u32, token: Token) {
         self.ask(now, Ask::Who { after, limit }, token);
+    }
+
+    pub(crate) fn operate(&mut self, now: Duration, operation: Operation, token: Token) {
+        self.ask(now, Ask::Operate(operation), token);
     }
 
     pub(crate) fn status(&mut self, now: Duration, token: Token) {

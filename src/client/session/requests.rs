@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::{Answer, Error, RETRY_PAUSE, Session, Token, is_passing};
 use crate::wire::client::{REQUEST_KIND, Request};
 use crate::wire::command::Command;
-use crate::wire::{Id, Name, Nonce, Refusal, RegistrationId, StreamId, frame};
+use crate::wire::{Id, Name, Nonce, Refusal, RegistrationId, ServerAddress, StreamId, frame};
 
 /// What was asked.
 #[derive(Debug, Clone)]
@@ -46,6 +46,15 @@ pub(super) enum Ask {
         limit: u32,
     },
     Status,
+    Operate(Operation),
+}
+
+/// What only an operator asks.
+#[derive(Debug, Clone)]
+pub(crate) enum Operation {
+    Add(ServerAddress),
+    Remove { server: Name, force: bool },
+    Transfer(Name),
 }
 
 impl Ask {
@@ -61,6 +70,9 @@ impl Ask {
             Ask::Barrier { .. } => "flushing acknowledgements",
             Ask::Who { .. } => "asking who is there",
             Ask::Status => "asking for the status",
+            Ask::Operate(Operation::Add(_)) => "adding a server",
+            Ask::Operate(Operation::Remove { .. }) => "removing a server",
+            Ask::Operate(Operation::Transfer(_)) => "transferring leadership",
         }
     }
 }
@@ -214,6 +226,14 @@ impl Session {
                 frame::put(control, REQUEST_KIND, &request, &[]);
             }
             Ask::Status => frame::put(control, REQUEST_KIND, &Request::Status { nonce }, &[]),
+            Ask::Operate(operation) => {
+                let request = match operation.clone() {
+                    Operation::Add(server) => Request::AddServer { nonce, server },
+                    Operation::Remove { server, force } => Request::RemoveServer { nonce, server, force },
+                    Operation::Transfer(server) => Request::TransferLeadership { nonce, server },
+                };
+                frame::put(control, REQUEST_KIND, &request, &[]);
+            }
         }
         asked.sent = true;
     }

@@ -28,7 +28,7 @@ pub(super) struct Servers {
 }
 
 /// No cluster has more servers; whoever lists more gets no more of our memory.
-const LEARNED_MAX: usize = 64;
+const LEARNED_MAX: usize = crate::limits::SERVERS_MAX;
 
 impl Servers {
     pub(super) fn new(addresses: &[String], backoff_min: Duration, backoff_max: Duration) -> Self {

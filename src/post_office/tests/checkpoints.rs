@@ -38,6 +38,9 @@ fn three_waiting() -> (Log, StreamId, RegistrationId) {
 fn a_checkpoint_brings_the_state_back() {
     let (mut log, stream, b) = three_waiting();
     log.run(&[(acknowledge(b, 1, 0, &[(2, 3)]), b"")]);
+    log.ask(Command::AddServer { nonce: 1 << 90, server: "s", address: "x:1" });
+    log.ask(Command::AddServer { nonce: 1 << 91, server: "t", address: "x:2" });
+    log.ask(Command::RemoveServer { nonce: 1 << 92, server: "t" });
     log.ask(Command::Enroll { server: "s", address: "x:1", disk: 1 << 100 });
     let mut records = Records::new();
     store(&mut records, log.office.take_changes());

@@ -1,6 +1,6 @@
 use super::*;
 use crate::wire::client::SendFailure;
-use crate::wire::{Refusal, SendOutcome, SendRefusal};
+use crate::wire::{Name, Refusal, SendOutcome, SendRefusal};
 
 fn sent(stream: StreamId, number: u64, result: Result<SendOutcome, SendFailure>) -> Effect<'static> {
     Effect::Sent { origin: ORIGIN, stream, number: Number(number), result }
@@ -309,6 +309,7 @@ fn a_damaged_entry_changes_nothing() {
 #[test]
 fn enrolling_gives_each_disk_an_id_of_its_own() {
     let mut log = Log::default();
+    log.office.founded_by([(1, Name::new("a").expect("a name"), "a:1".to_owned())].into_iter());
     let enroll = |disk, server, address| Command::Enroll { server, address, disk };
     let first = Answer::Enrolled { incarnation: Id::at(1, 0).0 };
     assert_eq!(log.ask(enroll(7, "a", "x:1")), first);
@@ -316,8 +317,25 @@ fn enrolling_gives_each_disk_an_id_of_its_own() {
     assert_eq!(log.ask(enroll(8, "a", "x:1")), Answer::Enrolled { incarnation: Id::at(3, 0).0 });
     assert!(matches!(log.ask(enroll(9, "a", "")), Answer::Refused(Refusal::Malformed(_))));
     assert!(matches!(log.ask(enroll(9, "", "x:1")), Answer::Refused(Refusal::Malformed(_))));
-    let known: Vec<_> = log.office.enrolled().map(|(name, e)| (name.to_string(), e.incarnation)).collect();
-    assert_eq!(known, [("a".to_string(), Id::at(3, 0).0)]);
+    let known: Vec<_> = log.office.servers().map(|(name, e)| (name.to_string(), e.incarnation)).collect();
+    assert_eq!(known, [("a".to_string(), Some(Id::at(3, 0).0))]);
+    assert_eq!([1, Id::at(1, 0).0, Id::at(3, 0).0].map(|disk| log.office.is_retired(disk)), [true, true, false]);
+    assert_eq!(log.ask(enroll(7, "a", "x:1")), Answer::Refused(Refusal::DiskRetired));
+}
+
+#[test]
+fn servers_are_added_and_removed_by_commands() {
+    let mut log = Log::default();
+    log.office.founded_by([(1, Name::new("a").expect("a name"), "a:1".to_owned())].into_iter());
+    let add = |nonce, server, address| Command::AddServer { nonce, server, address };
+    assert_eq!(log.ask(Command::RemoveServer { nonce: 20, server: "a" }), Answer::Refused(Refusal::LastServer));
+    assert_eq!(log.ask(add(21, "b", "b:1")), Answer::ServerAdded);
+    assert!(matches!(log.ask(add(22, "c", "")), Answer::Refused(Refusal::Malformed(_))));
+    assert!(matches!(log.ask(add(23, "c d", "c:1")), Answer::Refused(Refusal::Malformed(_))));
+    assert_eq!(log.ask(Command::RemoveServer { nonce: 24, server: "c" }), Answer::Refused(Refusal::NoSuchServer));
+    assert_eq!(log.ask(Command::RemoveServer { nonce: 25, server: "a" }), Answer::ServerRemoved);
+    assert_eq!(log.office.servers().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["b"]);
+    assert!(log.office.is_retired(1));
 }
 
 #[test]

@@ -266,7 +266,12 @@ fn read(frame: &Frame) -> Sent {
                 Command::Deregister { nonce, .. } => Sent::Other { nonce, what: "Deregister" },
                 Command::OpenStream { nonce, .. } => Sent::Other { nonce, what: "OpenStream" },
                 Command::CloseStream { nonce, .. } => Sent::Other { nonce, what: "CloseStream" },
-                Command::Enroll { .. } | Command::SetQuotas(_) | Command::Tick | Command::Vanished { .. } => {
+                Command::Enroll { .. }
+                | Command::SetQuotas(_)
+                | Command::Tick
+                | Command::Vanished { .. }
+                | Command::AddServer { .. }
+                | Command::RemoveServer { .. } => {
                     panic!("no client sends {command:?}")
                 }
             }
@@ -276,6 +281,9 @@ fn read(frame: &Frame) -> Sent {
             Request::Ping(_) => Sent::Ping,
             Request::Who { nonce, .. } => Sent::Other { nonce, what: "Who" },
             Request::Status { nonce } => Sent::Other { nonce, what: "Status" },
+            Request::AddServer { nonce, .. } => Sent::Other { nonce, what: "AddServer" },
+            Request::RemoveServer { nonce, .. } => Sent::Other { nonce, what: "RemoveServer" },
+            Request::TransferLeadership { nonce, .. } => Sent::Other { nonce, what: "TransferLeadership" },
             Request::Goodbye => Sent::Goodbye,
         },
         kind => panic!("a frame of kind {kind}"),

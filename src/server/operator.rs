@@ -1,0 +1,147 @@
+//! What an operator asks of the cluster: adding and removing servers, and letting another one lead.
+//!
+//! Any server takes such a request. What changes the list of servers is a command in the log, and [`super::membership`]
+//! makes the membership follow; what only the leader can tell or do is asked of the leader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft_rt::watch::WatchReceiver as _;
+
+use super::membership::CAUGHT_UP;
+use super::node::Node;
+use super::status;
+use crate::post_office::Answer;
+use crate::raft::link::Link;
+use crate::wire::client::Request;
+use crate::wire::command::Command;
+use crate::wire::peer::{self, Purpose, Question};
+use crate::wire::{Incarnation, Name, Nonce, Refusal};
+use crate::world::World;
+
+/// How long a command may take to come through the log, and how long the membership may take to follow it. Who asked
+/// asks again, at another server.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How long the leader may take to answer.
+const LEADER: Duration = Duration::from_secs(2);
+/// How long another server may take to take leadership over.
+const HAND_OVER: Duration = Duration::from_secs(1);
+/// How often to look whether something has come to be.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Carries an operator's request out, or says why not. [`Refusal::NoLeader`] decides nothing.
+pub(super) async fn carry_out<W: World>(node: &Arc<Node<W>>, request: Request) -> Result<(), Refusal> {
+    match request {
+        Request::AddServer { nonce, server } => {
+            let command = Command::AddServer { nonce, server: &server.name, address: &server.address };
+            propose(node, nonce, &command).await
+        }
+        Request::RemoveServer { nonce, server, force } => {
+            if !force {
+                ask_leader(node, Question::MayLeave { server: server.clone() }).await?;
+            }
+            propose(node, nonce, &Command::RemoveServer { nonce, server: &server }).await?;
+            until::<W>(|| !has_removed_member(node, &server)).await
+        }
+        Request::TransferLeadership { server, .. } => {
+            ask_leader(node, Question::HandOver { server: server.clone() }).await?;
+            until::<W>(|| node.leader().current().and_then(|id| node.member(id)).is_some_and(|m| m.name == server))
+                .await
+        }
+        _ => Err(Refusal::Malformed("no operator's request".to_owned())),
+    }
+}
+
+async fn propose<W: World>(node: &Node<W>, nonce: Nonce, command: &Command<'_>) -> Result<(), Refusal> {
+    match W::timeout(PATIENCE, node.hub.ask(nonce, command)).await {
+        Ok(Ok(Answer::Refused(refusal))) => Err(refusal),
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(Refusal::NoLeader),
+    }
+}
+
+async fn until<W: World>(is_so: impl Fn() -> bool) -> Result<(), Refusal> {
+    let waiting = async {
+        while !is_so() {
+            W::sleep(LOOK).await;
+        }
+    };
+    W::timeout(PATIENCE, waiting).await.map_err(|_| Refusal::NoLeader)
+}
+
+/// Whether a disk of that server still belongs to the membership though it is to count no more.
+fn has_removed_member<W: World>(node: &Node<W>, server: &Name) -> bool {
+    let metrics = node.raft.metrics().borrow_watched().clone();
+    let office = node.office.post_office.lock();
+    let retired = |id: Incarnation, name: &Name| name == server && office.is_retired(id);
+    [&metrics.membership_config, &metrics.committed_membership_config]
+        .into_iter()
+        .any(|config| config.membership().nodes().any(|(id, member)| retired(*id, &member.name)))
+}
+
+/// Asks whoever leads.
+async fn ask_leader<W: World>(node: &Arc<Node<W>>, question: Question) -> Result<(), Refusal> {
+    let leader = node.leader().current().ok_or(Refusal::NoLeader)?;
+    if leader == node.me.incarnation {
+        return answer_as_leader(node, &question).await;
+    }
+    let member = node.member(leader).ok_or(Refusal::NoLeader)?;
+    let hello = node.me.hello(leader, Purpose::Question);
+    let asking = async {
+        let mut link = Link::open(&*node.host.network, &member.name, &member.address, &hello).await.ok()?;
+        link.ask::<_, peer::QuestionAnswer>(peer::QUESTION, &question, peer::ANSWER).await.ok()
+    };
+    W::timeout(LEADER, asking).await.ok().flatten().unwrap_or(Err(Refusal::NoLeader))
+}
+
+/// Answers as the leader.
+pub(super) async fn answer_as_leader<W: World>(node: &Node<W>, question: &Question) -> Result<(), Refusal> {
+    if !node.raft.is_leader() {
+        return Err(Refusal::NoLeader);
+    }
+    match question {
+        Question::MayLeave { server } => may_leave(node, server),
+        Question::HandOver { server } => hand_over(node, server).await,
+    }
+}
+
+/// Whether enough of the others are up for the cluster to go on without this server.
+fn may_leave<W: World>(node: &Node<W>, server: &Name) -> Result<(), Refusal> {
+    {
+        let office = node.office.post_office.lock();
+        // Whatever there is to say about it, the command's answer says.
+        if office.server(server).is_none() || office.servers().count() == 1 {
+            return Ok(());
+        }
+    }
+    let rows = status::servers_of(node);
+    let (mut voters, mut reachable) = (0, 0);
+    for row in rows.iter().filter(|row| row.voter && row.server.name != *server) {
+        voters += 1;
+        reachable += u64::from(row.reachable);
+    }
+    if reachable > voters / 2 { Ok(()) } else { Err(Refusal::WouldLoseQuorum { voters, reachable }) }
+}
+
+async fn hand_over<W: World>(node: &Node<W>, server: &Name) -> Result<(), Refusal> {
+    if *server == node.me.name {
+        return Ok(());
+    }
+    let rows = status::servers_of(node);
+    let row = rows.iter().find(|row| row.server.name == *server).ok_or(Refusal::NoSuchServer)?;
+    let target = row.incarnation.filter(|_| row.voter && row.reachable).ok_or(Refusal::CannotLead)?;
+    if row.lag.is_none_or(|lag| lag > CAUGHT_UP) {
+        return Err(Refusal::CannotLead);
+    }
+    tracing::info!(to = %server, "an operator asked for another leader: handing leadership over");
+    let handing_over = async {
+        while node.raft.is_leader() {
+            if node.raft.trigger().transfer_leader(target).await.is_err() {
+                return;
+            }
+            // Asked again until it is so: the one asked may have fallen behind.
+            W::sleep(node.settings.heartbeat).await;
+        }
+    };
+    W::timeout(HAND_OVER, handing_over).await.map_err(|_| Refusal::CannotLead)
+}
