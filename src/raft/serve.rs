@@ -103,7 +103,7 @@ pub async fn serve_raft<W: World>(
                     peer::APPEND => {
                         let request = messages::take_append::<W>(&frame.payload).map_err(invalid)?;
                         if !request.entries.is_empty() && !(gates.has_room)(frame.payload.len()) {
-                            let text = "its disk is full".to_owned();
+                            let text = "its disk takes nothing now".to_owned();
                             frame::put(&mut out, peer::UNAVAILABLE, &text, &[]);
                             return writer.send(&mut out).await;
                         }

@@ -16,7 +16,7 @@ use crate::raft::link::{Link, LinkError};
 use crate::storage::{DataDirectory, Identity};
 use crate::wire::peer::{self, Bootstrap, BootstrapReply, FoundingMember, Hello, Purpose};
 use crate::wire::{self, ClusterId, Name, Nonce, ServerAddress};
-use crate::world::World;
+use crate::world::{Host, World};
 
 /// How often the others are asked.
 const ROUND: Duration = Duration::from_millis(100);
@@ -54,7 +54,8 @@ pub(super) async fn find_identity<W: World>(
         let others = servers.iter().filter(|s| s.name != *name);
         let probe = Bootstrap::Probe { disk, servers: servers.clone() };
         let probe = &probe;
-        let probes = others.map(|other| async move { (other, ask(server, other, probe, PATIENCE).await) });
+        let probes =
+            others.map(|other| async move { (other, ask::<W>(&server.host, name, other, probe, PATIENCE).await) });
         let answers = futures::future::join_all(probes).await;
         let mut problems = Vec::new();
         let found = decide(name, disk, set_aside, &servers, &answers, rounds, &mut problems);
@@ -68,7 +69,7 @@ pub(super) async fn find_identity<W: World>(
             }
             Decision::Join(member) => {
                 let join = Bootstrap::Join { disk, address: server.settings.address().to_owned() };
-                match ask(server, &member, &join, JOIN_PATIENCE).await {
+                match ask::<W>(&server.host, name, &member, &join, JOIN_PATIENCE).await {
                     Ok(BootstrapReply::Joined { cluster, incarnation }) => {
                         tracing::info!(%cluster, incarnation, "joining a cluster with a new disk");
                         Some(Identity { cluster, name: name.clone(), incarnation, founding: Vec::new() })
@@ -185,8 +186,10 @@ fn decide(
     Decision::Wait
 }
 
-async fn ask<W: World>(
-    server: &Server<W>,
+/// Asks another server a question, in the name of `me`.
+pub(super) async fn ask<W: World>(
+    host: &Host,
+    me: &Name,
     other: &ServerAddress,
     question: &Bootstrap,
     patience: Duration,
@@ -195,12 +198,12 @@ async fn ask<W: World>(
         version: wire::PEER_VERSION,
         purpose: Purpose::Bootstrap,
         cluster: None,
-        name: server.settings.name.clone(),
+        name: me.clone(),
         from: None,
         to: None,
     };
     let asking = async {
-        let mut link = Link::open(&*server.host.network, &other.name, &other.address, &hello).await?;
+        let mut link = Link::open(&*host.network, &other.name, &other.address, &hello).await?;
         Ok::<_, LinkError>(link.ask(peer::BOOTSTRAP, question, peer::BOOTSTRAP_REPLY).await?)
     };
     match W::timeout(patience, asking).await {

@@ -3,11 +3,13 @@
 //! Reading order: [`run`] here; [`bootstrap`] (founding, joining); [`node`] (what runs once there is an incarnation);
 //! [`listener`] and [`session`] (connections); [`hub`] (the books of a home server: who waits for what); [`delivery`];
 //! [`batches`], [`forward`] and [`proposer`] (commands on their way into the log); [`membership`] and [`operator`];
-//! [`upkeep`]; [`status`].
+//! [`upkeep`] and [`disk_watch`]; [`scrub`]; [`ending`]; [`status`].
 
 mod batches;
 mod bootstrap;
 mod delivery;
+mod disk_watch;
+mod ending;
 mod forward;
 mod hub;
 mod listener;
@@ -15,6 +17,7 @@ mod membership;
 mod node;
 mod operator;
 mod proposer;
+mod scrub;
 mod session;
 mod settings;
 mod status;
@@ -57,11 +60,11 @@ pub enum ServerError {
     /// The other servers go on without this disk: with another one under this name, or without this server.
     #[error("{0}; what it holds is kept. To join again, add the server if it was removed, and start with an empty one")]
     Retired(PeerRefusal),
-    /// The disk failed. Nothing is tried again, since nobody knows what a failed sync left behind.
+    /// The disk failed: a write or a sync of the log or the checkpoint. It is not tried again.
     #[error("the disk failed: {0}; what was accepted is safe on the other servers")]
     Disk(String),
     /// Consensus stopped.
-    #[error("consensus stopped: {0}; what was accepted is safe on the other servers")]
+    #[error("the server cannot go on: {0}; what was accepted is safe on the other servers")]
     Stopped(String),
 }
 
@@ -167,12 +170,12 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
                 let ended = node.run().await;
                 *server.phase.lock() = Phase::Starting;
                 match ended {
-                    node::Ended::Damaged(reason) => reason,
-                    node::Ended::Failed(error) => return Err(error),
+                    ending::Ended::Damaged(reason) => reason,
+                    ending::Ended::Failed(error) => return Err(error),
                 }
             }
-            Err(node::StartError::Damaged(reason)) => reason,
-            Err(node::StartError::Other(error)) => return Err(error),
+            Err(ending::StartError::Damaged(reason)) => reason,
+            Err(ending::StartError::Other(error)) => return Err(error),
         };
         W::observe(|| Event { kind: "standing", who: None, detail: format!("incarnation=none votes=false: {reason}") });
         tracing::error!(reason, "this server's data is damaged: setting it aside, joining again with an empty disk");

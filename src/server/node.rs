@@ -3,24 +3,27 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use openraft::errors::Fatal;
 use openraft_rt::watch::WatchReceiver as _;
 use parking_lot::Mutex;
 
+use super::ending::{Ended, StartError};
 use super::hub::Hub;
 use super::proposer::{Clock, Proposer};
-use super::{Abort, Server, ServerError, Settings, delivery, forward, membership, proposer, upkeep};
+use super::{Abort, Server, ServerError, Settings, delivery, forward, membership, proposer, scrub, upkeep};
 use crate::post_office::{Answer, Effect, PostOffice};
 use crate::raft::{
-    self, Cause, Heard, Listener, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability, StateMachine,
-    Trouble, TypeConfig,
+    self, CheckpointMeta, Heard, Listener, LogId, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability,
+    StateMachine, TypeConfig,
 };
-use crate::storage::{Checkpoint, Identity, Log, LogError, LogSettings, MetaKey, OpenError, StorageError};
+use crate::storage::{Checkpoint, Identity, Log, LogSettings, MetaKey};
 use crate::wire::command::Command;
 use crate::wire::peer::{BootstrapReply, FoundingMember, Hello, PeerRefusal};
 use crate::wire::{Incarnation, Name, Nonce, Origin, Refusal};
-use crate::world::{Disk, Event, Host, WatchReceiver, World};
+use crate::world::{Disk, Event, Host, Instant, WatchReceiver, World};
 
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(1);
@@ -47,83 +50,18 @@ pub(super) struct Node<W: World> {
     pub disk: Arc<dyn Disk>,
     /// Damaged data was set aside on this disk once.
     pub set_aside: bool,
+    /// The disk does nothing, although something is to be written.
+    hangs: AtomicBool,
+    /// When the disk last had no room for what a leader had to say.
+    refused: Mutex<Option<Instant>>,
+    /// Damage that was found and not yet set aside.
+    damage: Mutex<Option<String>>,
     /// The last digest and the index it was of.
     digest: Mutex<(u64, u64)>,
     failure: Mutex<Option<Ended>>,
     failed: tokio::sync::Notify,
     fetches: tokio::sync::mpsc::UnboundedSender<delivery::Fetch>,
     fetching: Mutex<Option<tokio::sync::mpsc::UnboundedReceiver<delivery::Fetch>>>,
-}
-
-/// Why a node ended by itself.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// Its data is damaged: the reason, for people.
-    Damaged(String),
-    /// It cannot go on.
-    Failed(ServerError),
-}
-
-/// Why a node did not start.
-#[derive(Debug)]
-pub(super) enum StartError {
-    /// Its data is damaged: the reason, for people.
-    Damaged(String),
-    /// Something else.
-    Other(ServerError),
-}
-
-impl From<Ended> for StartError {
-    fn from(ended: Ended) -> Self {
-        match ended {
-            Ended::Damaged(reason) => Self::Damaged(reason),
-            Ended::Failed(error) => Self::Other(error),
-        }
-    }
-}
-
-impl From<io::Error> for StartError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Self::Damaged(error.to_string()),
-            _ => Self::Other(ServerError::Disk(error.to_string())),
-        }
-    }
-}
-
-impl From<LogError> for StartError {
-    fn from(error: LogError) -> Self {
-        match error {
-            LogError::Damaged { .. } => Self::Damaged(error.to_string()),
-            LogError::NewerFormat { path: file, found, known } => Self::newer(file, found, known),
-            LogError::Io(error) => error.into(),
-        }
-    }
-}
-
-impl From<StorageError> for StartError {
-    fn from(error: StorageError) -> Self {
-        match error {
-            StorageError::NewerFormat { found, known } => Self::newer("the checkpoint".to_owned(), found, known),
-            other => io::Error::from(other).into(),
-        }
-    }
-}
-
-impl StartError {
-    fn newer(file: String, found: u32, known: u32) -> Self {
-        Self::Other(OpenError::NewerFormat { file, found, known }.into())
-    }
-}
-
-/// What a node ends with when Raft has stopped. openraft tells what failed as a text only; what the disk did to our own
-/// storage says whether it was that.
-fn ended_by(trouble: &Trouble, fatal: &dyn std::fmt::Display) -> Ended {
-    match trouble.met() {
-        Some(Cause::Damage(reason)) => Ended::Damaged(reason),
-        Some(Cause::Failure(reason)) => Ended::Failed(ServerError::Disk(reason)),
-        None => Ended::Failed(ServerError::Stopped(fatal.to_string())),
-    }
 }
 
 /// What applying brings, on its way to the hub.
@@ -202,9 +140,7 @@ impl<W: World> Node<W> {
             Ok::<_, StartError>((checkpoint, post_office))
         });
         let (checkpoint, post_office) = loaded.await?;
-        if checkpoint.meta().map_err(io::Error::from)?.is_none() && log.get(MetaKey::Purged).is_some() {
-            return Err(StartError::Damaged("the log was cleaned up to a checkpoint that is not there".to_owned()));
-        }
+        check_reach(&log, &checkpoint)?;
         let origin = Origin { incarnation: identity.incarnation, boot };
         let hub = Arc::new(Hub::new(origin, identity.name.clone(), settings.pending_bytes));
         let clock = Arc::new(Clock::new::<W>(post_office.time()));
@@ -227,7 +163,7 @@ impl<W: World> Node<W> {
         let store = LogStore::new(log.clone(), trouble.clone())?;
         let state_machine = StateMachine(office.clone());
         let raft = Raft::<W>::new(identity.incarnation, config, network, store, state_machine).await;
-        let raft = raft.map_err(|fatal| StartError::from(ended_by(&trouble, &fatal)))?;
+        let raft = raft.map_err(|fatal| StartError::from(Ended::by(&trouble, &fatal)))?;
         let node = Arc::new(Self {
             settings,
             host: server.host.clone(),
@@ -243,6 +179,9 @@ impl<W: World> Node<W> {
             proposer: Proposer::new(),
             disk: server.disk.clone(),
             set_aside,
+            hangs: AtomicBool::new(false),
+            refused: Mutex::new(None),
+            damage: Mutex::new(None),
             digest: Mutex::new((0, 0)),
             failure: Mutex::new(None),
             failed: tokio::sync::Notify::new(),
@@ -253,7 +192,7 @@ impl<W: World> Node<W> {
         // Until it has heard of a leader, it does not know how far behind it is.
         node.hub.close_for(Some(Refusal::NoLeader));
         node.found().await.map_err(|error| match node.office.trouble.met() {
-            Some(_) => StartError::from(ended_by(&node.office.trouble, &error)),
+            Some(_) => StartError::from(Ended::by(&node.office.trouble, &error)),
             None => StartError::Other(error),
         })?;
         Ok(node)
@@ -294,6 +233,7 @@ impl<W: World> Node<W> {
             Abort(W::spawn(proposer::propose(self.clone()))),
             Abort(W::spawn(membership::reconcile(self.clone()))),
             Abort(W::spawn(upkeep::upkeep(self.clone()))),
+            Abort(W::spawn(scrub::scrub(self.clone()))),
             Abort(W::spawn(fetch_all(self.clone(), fetching))),
         ];
         let mut metrics = self.raft.server_metrics();
@@ -307,17 +247,13 @@ impl<W: World> Node<W> {
             // that fails meanwhile waits for the lock.
             let failure = self.failure.lock().take();
             if let Some(ended) = failure {
-                self.shut_down().await;
+                self.end(&ended).await;
                 return ended;
             }
             let state = states.borrow_watched().running_state.clone();
-            if let Err(fatal) = state {
-                self.shut_down().await;
-                return ended_by(&self.office.trouble, &fatal);
-            }
-            if self.office.trouble.met().is_some() {
-                self.shut_down().await;
-                return ended_by(&self.office.trouble, &"its storage failed");
+            if let Some(ended) = self.storage_failure(state.err()) {
+                self.end(&ended).await;
+                return ended;
             }
             if let Some(refusal) =
                 self.reachability.retired().or_else(|| self.end_of(self.me.incarnation, &self.me.name))
@@ -364,10 +300,74 @@ impl<W: World> Node<W> {
         }
     }
 
+    /// Why the node cannot go on, if its storage or, for that, Raft has failed.
+    fn storage_failure(&self, fatal: Option<Fatal<TypeConfig<W>>>) -> Option<Ended> {
+        let trouble = &self.office.trouble;
+        if let Some(error) = self.log.poisoned() {
+            trouble.meet(&error);
+        }
+        match self.office.checkpoint.damage() {
+            Some(reason) if trouble.met().is_none() => return Some(Ended::Damaged(reason)),
+            _ => {}
+        }
+        if trouble.met().is_none() && fatal.is_none() {
+            return None;
+        }
+        let fatal = fatal.map_or_else(|| "its storage failed".to_owned(), |fatal| fatal.to_string());
+        Some(Ended::by(trouble, &fatal))
+    }
+
+    /// Ends what runs. A server whose data is damaged comes back, so it takes its leave of the others and of its
+    /// clients first.
+    async fn end(&self, why: &Ended) {
+        match why {
+            Ended::Damaged(_) => self.stop().await,
+            Ended::Failed(_) => self.shut_down().await,
+        }
+    }
+
     async fn shut_down(&self) {
         self.hub.close_for(Some(Refusal::Stopping));
-        // An error says that it is stopped already.
-        let _ = self.raft.shutdown().await;
+        // An error says that it is stopped already. A disk that hangs must not keep the server from stopping.
+        let _ = W::timeout(HAND_OVER, self.raft.shutdown()).await;
+    }
+
+    /// Whether its disk hangs.
+    pub fn disk_hangs(&self) -> bool {
+        self.hangs.load(Ordering::Relaxed)
+    }
+
+    /// Says whether its disk hangs.
+    pub fn set_disk_hangs(&self, hangs: bool) {
+        self.hangs.store(hangs, Ordering::Relaxed);
+    }
+
+    /// Whether so many bytes may be added to the log now. See [`Log::takes`]; what waits for a disk that hangs would
+    /// only pile up.
+    pub fn takes(&self, bytes: u64) -> bool {
+        !self.disk_hangs() && self.log.takes(bytes)
+    }
+
+    /// Whether a leader's entries, so many bytes, find room. If not, the cluster goes on without this server.
+    pub fn takes_entries(&self, bytes: u64) -> bool {
+        let takes = self.takes(bytes);
+        *self.refused.lock() = (!takes).then(W::now);
+        takes
+    }
+
+    /// When that was last so, if it did not find room since.
+    pub fn refused_entries(&self) -> Option<Instant> {
+        *self.refused.lock()
+    }
+
+    /// Damage that was found, and that is to be set aside.
+    pub fn damage(&self) -> Option<String> {
+        self.damage.lock().clone()
+    }
+
+    /// Says that damage was found.
+    pub fn set_damage(&self, reason: &str) {
+        *self.damage.lock() = Some(reason.to_owned());
     }
 
     /// The voter that is to lead if this server is not to: the one that lacks least.
@@ -502,6 +502,22 @@ impl<W: World> Node<W> {
             _ => BootstrapReply::Refused("the cluster has no leader that could take it in; ask again".to_owned()),
         }
     }
+}
+
+/// Whether checkpoint and log together reach back to the beginning: the log is cleaned only up to a checkpoint that is
+/// durable, so one that ends before the log begins is not the one that was there.
+fn check_reach<W: World>(log: &Log<W>, checkpoint: &Checkpoint) -> Result<(), StartError> {
+    let Some(purged) = log.get(MetaKey::Purged) else { return Ok(()) };
+    let purged: LogId = raft::link::take(&purged)?;
+    let covered = match checkpoint.meta()? {
+        Some(meta) => CheckpointMeta::decode(&meta)?.applied.map_or(0, |id| id.index),
+        None => 0,
+    };
+    if covered < purged.index {
+        let why = format!("the log was cleaned up to entry {}, and the checkpoint ends at {covered}", purged.index);
+        return Err(StartError::Damaged(why));
+    }
+    Ok(())
 }
 
 async fn fetch_all<W: World>(

@@ -76,6 +76,12 @@ pub(super) fn of_node<W: World>(node: &Node<W>) -> Status {
     if node.log.disk_full() {
         problems.push(format!("{}: {}", node.disk.describe(), Refusal::DiskFull));
     }
+    if node.disk_hangs() {
+        problems.push(format!("{} does not answer: this server leads no more and serves nobody", node.disk.describe()));
+    }
+    if let Some(reason) = node.damage() {
+        problems.push(format!("{reason} It does so by itself as soon as the other servers can do without it"));
+    }
     if node.set_aside {
         let place = node.disk.describe();
         problems.push(format!(

@@ -316,6 +316,13 @@ impl Cluster {
         wait_for("a server to stop", || child.try_wait().expect("it can be waited for"))
     }
 
+    /// Waits until server `number` has ended by itself.
+    #[track_caller]
+    pub fn ends(&mut self, number: usize) -> ExitStatus {
+        let mut child = self.children[number].take().expect("the server runs");
+        wait_for("a server to end by itself", || child.try_wait().expect("it can be waited for"))
+    }
+
     /// A `restante` command that talks to this cluster.
     pub fn restante(&self, arguments: &[&str]) -> Command {
         let mut command = restante();

@@ -9,13 +9,13 @@ use rand::Rng as _;
 use super::batch::SECTOR;
 use super::segment::{self, Segment};
 use super::state::{Shared, is_full};
-use super::writer;
+use super::{newest, writer};
 use crate::world::{Disk, World};
 
 /// How long to wait before looking for space again.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// Makes one segment. `number` is used up in any case.
+/// Makes one segment and notes that it is the newest one. `number` is used up in any case.
 ///
 /// # Errors
 /// [`io::ErrorKind::StorageFull`] if less than `reserve` bytes would be left; the disk's.
@@ -26,7 +26,13 @@ pub fn make(disk: &dyn Disk, shard: u16, number: u64, salt: u64, bytes: u64, res
         let text = format!("{} has {free} bytes left; another {bytes} are to leave {reserve}", disk.describe());
         return Err(io::Error::new(io::ErrorKind::StorageFull, text));
     }
-    segment::make(disk, shard, number, salt, bytes)
+    let made = segment::make(disk, shard, number, salt, bytes)?;
+    if let Err(error) = newest::write(disk, number) {
+        // It must not take up the little space there may be. If it cannot be removed: the next start does.
+        let _ = segment::remove(disk, &[number]);
+        return Err(error);
+    }
+    Ok(made)
 }
 
 /// Starts a task that makes a spare segment, unless there is one or a task is at it.
@@ -46,20 +52,22 @@ pub fn ensure_spare<W: World>(shared: &Arc<Shared>) {
 
 async fn keep_trying<W: World>(shared: Arc<Shared>) {
     loop {
-        let (number, bytes, unfit) = {
+        let (number, bytes, unfit, used) = {
             let mut state = shared.state.lock();
             if state.closed || state.poisoned.is_some() {
                 return;
             }
             let number = state.next_segment;
             state.next_segment += 1;
-            (number, state.wanted_bytes.max(shared.settings.segment_bytes), state.spare.take())
+            let used = state.segments.last_key_value().map_or(0, |(&number, _)| number);
+            (number, state.wanted_bytes.max(shared.settings.segment_bytes), state.spare.take(), used)
         };
         let salt = W::rng().next_u64();
         let with = shared.clone();
         let made = W::blocking(move || {
             // One that is too small goes first, since segments are used in the order of their numbers.
             if let Some(unfit) = unfit {
+                newest::write(&*with.disk, used)?;
                 segment::remove(&*with.disk, &[unfit.number])?;
             }
             make(&*with.disk, with.settings.shard, number, salt, bytes, with.settings.reserve_bytes)

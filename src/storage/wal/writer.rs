@@ -54,6 +54,7 @@ pub async fn open<W: World>(disk: Arc<dyn Disk>, mut settings: LogSettings) -> R
         lazy: BTreeMap::new(),
         queue: VecDeque::new(),
         segments: recovered.segments,
+        ends: recovered.ends,
         spare: recovered.spare.take(),
         making: false,
         wanted_bytes: 0,
@@ -62,6 +63,8 @@ pub async fn open<W: World>(disk: Arc<dyn Disk>, mut settings: LogSettings) -> R
         closed: false,
         poisoned: None,
         written: 0,
+        batches: 0,
+        writing: false,
         room: 0,
     };
     let shared =
@@ -119,6 +122,7 @@ struct Work {
 
 impl Work {
     fn take(state: &mut State, count: usize, roll: bool) -> Step {
+        state.writing = true;
         Step::Write(Self { items: state.queue.drain(..count).collect(), lazy: std::mem::take(&mut state.lazy), roll })
     }
 }
@@ -272,7 +276,7 @@ impl Writer {
             }
             let batch = builder.seal(segment.salt, number, records as u32);
             assert!(at + batch.len() as u64 <= segment.bytes, "the room was measured before");
-            let written = segment.file.write_at(at, &batch).and_then(|()| segment.file.sync());
+            let written = write_batch(&segment, at, &batch);
             ((items, lazy), placed, batch.len() as u64, written)
         })
         .await;
@@ -291,6 +295,10 @@ impl Writer {
         let superfluous = {
             let mut state = self.shared.state.lock();
             state.written += bytes;
+            state.batches += 1;
+            if let Some((segment, at)) = &self.current {
+                state.ends.insert(segment.number, *at);
+            }
             state.room = self.current.as_ref().map_or(0, |(segment, at)| segment.bytes - at);
             state.meta.extend(lazy);
             for (index, ticket, place) in placed {
@@ -308,9 +316,13 @@ impl Writer {
                 waiting.tell();
                 return Err(error);
             }
-            self.shared.state.lock().segments.retain(|number, _| !superfluous.contains(number));
+            let mut state = self.shared.state.lock();
+            state.segments.retain(|number, _| !superfluous.contains(number));
+            state.ends.retain(|number, _| !superfluous.contains(number));
+            drop(state);
             self.shared.space.notify_one();
         }
+        self.shared.state.lock().writing = false;
         self.tell(items, &Ok(()));
         Ok(())
     }
@@ -358,6 +370,28 @@ fn refused(state: &mut State) -> Vec<Item> {
     state.queue = others;
     state.index.forget_pending();
     entries.into()
+}
+
+/// Writes a batch and syncs it.
+///
+/// If that fails, nothing of the batch counts, and nothing of it will be acknowledged: the log takes nothing any more.
+/// What is in the file is unknown. A write that failed may have left a part of a sector, which the next start would take
+/// for damage. After a sync that failed, the system may take pages for clean that never reached the disk, so that a
+/// later sync succeeds without having written them, and a later reader sees what a power cut would take away. Writing
+/// zeros over all of it makes those pages dirty again, so that this second sync speaks for them: after it, the batch
+/// was never written. It touches nothing else, for every batch before was synced before this one was written. If the
+/// disk does not let it, the next start finds an unfinished tail, or a batch that is whole, which it writes and syncs
+/// anew, or a sector that makes no sense, which has the data set aside.
+fn write_batch(segment: &Segment, at: u64, batch: &[u8]) -> io::Result<()> {
+    let written = segment.file.write_at(at, batch).and_then(|()| segment.file.sync());
+    if written.is_err() {
+        let undone = segment.file.write_at(at, &vec![0; batch.len()]).and_then(|()| segment.file.sync());
+        match undone {
+            Ok(()) => tracing::warn!("what could not be written was taken out of the log again"),
+            Err(error) => tracing::warn!(%error, "what could not be written cannot be taken out of the log either"),
+        }
+    }
+    written
 }
 
 fn put_item(
