@@ -20,8 +20,9 @@ pub trait Scenario {
         Plan::from_seed(seed)
     }
 
-    /// One life of a server. It goes on until the runner ends it; ending by itself, for whatever reason, fails the run.
-    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>>;
+    /// One life of a server. It goes on until the runner ends it. Ending by itself fails the run, unless its disk gave it
+    /// an error and it ends for that: then it is started again, as a supervisor would.
+    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), Ending>>;
 
     /// One life of a client. It sends what the plan says, reads what comes, tells when it has nothing more to send in a
     /// stage ([`crate::history::What::Rested`]), and ends at [`Stage::Stop`].
@@ -60,6 +61,28 @@ pub trait Scenario {
     fn settled(&self, view: &View) -> Result<(), String> {
         let _ = view;
         Ok(())
+    }
+}
+
+/// Why a server ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// Its disk failed it.
+    Disk(String),
+    /// Something else.
+    Other(String),
+}
+
+impl From<String> for Ending {
+    fn from(text: String) -> Self {
+        Self::Other(text)
+    }
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Disk(text) | Self::Other(text)) = self;
+        f.write_str(text)
     }
 }
 

@@ -142,11 +142,12 @@ pub async fn serve_snapshot<W: World>(
     heard: Arc<Heard>,
 ) -> io::Result<()> {
     let begin: SnapshotBegin = W::timeout(CHUNK, link.answer(peer::SNAPSHOT_BEGIN)).await??;
+    let (vote, meta) = begin.check().map_err(invalid)?;
     let _receiving = office.receiving.lock().await;
     W::observe(|| Event {
         kind: "snapshot.receiving",
         who: None,
-        detail: format!("index={}", begin.meta.last_log_id.map_or(0, |id| id.index)),
+        detail: format!("index={}", meta.last_log_id.map_or(0, |id| id.index)),
     });
     let mut writer = office.receive().await?;
     loop {
@@ -163,9 +164,11 @@ pub async fn serve_snapshot<W: World>(
             kind => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of kind {kind}"))),
         }
     }
-    let snapshot: Snapshot<W> =
-        Snapshot { meta: begin.meta, snapshot: SnapshotData::Received(Box::new(writer), PhantomData) };
-    let answer = raft.install_full_snapshot(begin.vote, snapshot).await.map_err(io::Error::other)?;
+    if !writer.is_complete() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a snapshot ended before its last chunk"));
+    }
+    let snapshot: Snapshot<W> = Snapshot { meta, snapshot: SnapshotData::Received(Box::new(writer), PhantomData) };
+    let answer = raft.install_full_snapshot(vote, snapshot).await.map_err(io::Error::other)?;
     link.writer.put(peer::SNAPSHOT_REPLY, &answer.vote).await
 }
 

@@ -15,6 +15,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::trouble::Trouble;
 use super::types::{EntryBody, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::post_office::{Answer, BatchVerdict, Change, Effect, PostOffice};
 use crate::storage::{Checkpoint, SnapshotReader, SnapshotWriter};
@@ -39,6 +40,8 @@ pub struct Office<W: World> {
     position: Mutex<Applied>,
     /// What is durable of it.
     pub checkpoint: Checkpoint,
+    /// What the disk did to it or to the log.
+    pub trouble: Trouble,
     disk: Arc<dyn Disk>,
     /// Counts the cuts that were taken to be written to the checkpoint.
     cuts: AtomicU64,
@@ -113,6 +116,7 @@ impl<W: World> Office<W> {
             post_office: Mutex::new(post_office),
             position: Mutex::new(position),
             checkpoint,
+            trouble: Trouble::default(),
             disk,
             cuts: AtomicU64::new(0),
             writing: tokio::sync::Mutex::new(()),
@@ -269,7 +273,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
             writer.finish(&encoded)?;
             load(&checkpoint)
         });
-        let post_office = installed.await?;
+        let post_office = office.trouble.note(installed.await)?;
         let mut current = office.post_office.lock();
         let mut position = office.position.lock();
         *current = post_office;
@@ -291,7 +295,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot<W>>> {
-        Office::snapshot_of(&self.0.checkpoint)
+        self.0.trouble.note(Office::snapshot_of(&self.0.checkpoint))
     }
 }
 
@@ -370,15 +374,15 @@ impl<W: World> RaftSnapshotBuilder<TypeConfig<W>> for Builder<W> {
                     post_office.changes_lost();
                     drop(post_office);
                     let error = io::Error::from(error);
-                    return match Office::snapshot_of(checkpoint)? {
+                    return match Office::snapshot_of(checkpoint) {
                         // The one before is as good as it was.
-                        Some(before) if error.kind() == io::ErrorKind::StorageFull => Ok(before),
-                        _ => Err(error),
+                        Ok(Some(before)) if error.kind() == io::ErrorKind::StorageFull => Ok(before),
+                        _ => self.office.trouble.note(Err(error)),
                     };
                 }
             }
         }
-        Office::snapshot_of(checkpoint)?
-            .ok_or_else(|| io::Error::other("a checkpoint that was just written has no position"))
+        let current = self.office.trouble.note(Office::snapshot_of(checkpoint))?;
+        current.ok_or_else(|| io::Error::other("a checkpoint that was just written has no position"))
     }
 }

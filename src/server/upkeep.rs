@@ -56,7 +56,8 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
             // of before, and it is not to be asked anything all the time.
             if leads && hands_over.is_none_or(|at| W::now() > at + node.settings.election_timeout.1 * 4) {
                 hands_over = Some(W::now());
-                hand_over(&node, "the disk hangs").await;
+                tracing::warn!("the disk hangs: handing leadership over");
+                node.hand_over().await;
             }
             continue;
         }

@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 use restante::server::{self, ServerError, Settings};
+use restante::storage::OpenError;
 use restante::wire::{Name, ServerAddress};
 use restante::world::{BoxFuture, World};
 
 use crate::plan::Plan;
 use crate::record::Interpreter;
-use crate::scenario::{ClientSeat, OperatorSeat, Scenario, ServerSeat, View};
+use crate::scenario::{ClientSeat, Ending, OperatorSeat, Scenario, ServerSeat, View};
 use crate::world::SimWorld;
 
 const PORT: u16 = 8080;
@@ -34,7 +35,7 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 pub struct Cluster;
 
 impl Scenario for Cluster {
-    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
+    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), Ending>> {
         start_server::<SimWorld>(seat)
     }
 
@@ -86,6 +87,11 @@ impl Scenario for Cluster {
             return Err(format!("the membership is not what was asked for: {servers}"));
         }
         for server in voters.iter().filter(|voter| view.healthy.iter().any(|name| name == *voter)) {
+            let standing =
+                view.observed.get(&((*server).to_owned(), "standing")).map_or("is no member", String::as_str);
+            if !standing.ends_with(" votes=true") {
+                return Err(format!("{server} does not vote: {standing}"));
+            }
             match applied(server) {
                 None => return Err(format!("{server} has applied nothing")),
                 here if here != applied(knows) => {
@@ -110,7 +116,7 @@ fn sorted(mut names: Vec<&str>) -> Vec<&str> {
 
 /// Boxed here, while the world is a parameter: of a concrete one rustc cannot show that the future is `Send`
 /// (<https://github.com/rust-lang/rust/issues/102211>).
-fn start_server<W: World>(seat: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
+fn start_server<W: World>(seat: ServerSeat) -> BoxFuture<'static, Result<(), Ending>> {
     Box::pin(async move {
         let settings = settings(&seat.plan, &seat.name, &seat.cluster)?;
         let ServerSeat { host, shutdown, begin, retired, .. } = seat;
@@ -126,7 +132,10 @@ fn start_server<W: World>(seat: ServerSeat) -> BoxFuture<'static, Result<(), Str
                 shutdown.raised().await;
                 Ok(())
             }
-            ended => ended.map_err(|error| error.to_string()),
+            ended => ended.map_err(|error| match error {
+                ServerError::Disk(_) | ServerError::Data(OpenError::Io(_)) => Ending::Disk(error.to_string()),
+                other => Ending::Other(other.to_string()),
+            }),
         }
     })
 }

@@ -29,12 +29,14 @@ mod swarm;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 pub use self::fault::{
-    ClockFault, DiskFault, Fault, Groups, HostFault, Interval, LEADER, MembershipFault, NetworkFault, Rate,
+    ClockFault, Directory, DiskFault, Fault, Files, Groups, HostFault, Interval, LEADER, MembershipFault, NetworkFault,
+    Operation, Rate,
 };
 pub use self::mix::Mix;
 pub use self::parse::BadPlan;
@@ -155,9 +157,23 @@ impl Plan {
         (self.servers.len().saturating_sub(removals.count()).max(1) - 1) / 2
     }
 
-    /// How many disks are lost in the whole run.
+    /// How many servers may lose what was durable on their disks, in the whole run. A leader is known by name only when
+    /// the plan runs: it counts as another one each time.
     pub fn losses(&self) -> usize {
-        self.faults.iter().filter(|i| matches!(i.fault, Fault::Disk(DiskFault::LostDisk(_)))).count()
+        let leaders = self.struck_by_line().filter(|host| *host == LEADER).count();
+        self.struck().len() + leaders
+    }
+
+    /// The servers of which lines that name them take away what was durable.
+    pub(crate) fn struck(&self) -> BTreeSet<String> {
+        self.struck_by_line().filter(|host| *host != LEADER).map(str::to_owned).collect()
+    }
+
+    fn struck_by_line(&self) -> impl Iterator<Item = &str> {
+        self.faults.iter().filter_map(|interval| match &interval.fault {
+            Fault::Disk(fault) if fault.destroys() => Some(fault.host()),
+            _ => None,
+        })
     }
 
     /// The clients' names.

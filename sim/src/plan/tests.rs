@@ -67,6 +67,25 @@ fn disk_fault() -> impl Strategy<Value = DiskFault> {
     prop_oneof![
         name().prop_map(DiskFault::LostDisk),
         (name(), millis()).prop_map(|(host, by)| DiskFault::SlowSync(host, by)),
+        name().prop_map(DiskFault::StuckSync),
+        (name(), rate(10_000)).prop_map(|(host, rate)| DiskFault::SyncErrors(host, rate)),
+        (name(), prop::sample::select(Operation::ALL), rate(10_000))
+            .prop_map(|(host, operation, rate)| DiskFault::IoErrors(host, operation, rate)),
+        (name(), any::<u64>()).prop_map(|(host, kib)| DiskFault::FullDisk(host, kib)),
+        (
+            name(),
+            prop::sample::select(Files::ALL),
+            prop::sample::select(vec![
+                DiskFault::Flip as fn(String, Files) -> DiskFault,
+                DiskFault::Rot,
+                DiskFault::Truncate,
+                DiskFault::RemoveFile,
+            ])
+        )
+            .prop_map(|(host, files, make)| make(host, files)),
+        (name(), prop::sample::select(Directory::ALL))
+            .prop_map(|(host, directory)| DiskFault::LostDirectory(host, directory)),
+        name().prop_map(DiskFault::FlipSnapshot),
     ]
 }
 
@@ -136,7 +155,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_parser_panic(text in "(at|for|seed|body|hold|loss|delay|one-way|clock-jump|>|%|a|\\||[0-9.]{1,24}|ms|s|\\.\\.| |\n){0,40}") {
+    fn no_text_makes_the_parser_panic(text in "(at|for|seed|body|hold|loss|delay|one-way|clock-jump|flip|io-errors|read|>|%|a|\\||[0-9.]{1,24}|ms|s|\\.\\.| |\n){0,40}") {
         let _ = text.parse::<Plan>();
     }
 }
@@ -176,6 +195,11 @@ fn what_is_no_plan_is_refused_with_its_line() {
         ("at 1s for 1s loss 5 a | b", "no share"),
         ("at 1s for 1s loss 101% a | b", "at most 100%"),
         ("at 1s for 1s delay 5ms a | b", "a range"),
+        ("at 1s for 1s io-errors a 5%", "WHO read 5%"),
+        ("at 1s for 1s io-errors a append 5%", "none of `read`, `write`"),
+        ("at 1s for 1s flip a", "WHO log|"),
+        ("at 1s for 1s flip a everything", "none of `log`"),
+        ("at 1s for 1s full-disk a 1KiB", "no number"),
         ("at 1s for 1s clock-jump a 5s", "ahead"),
         ("at 1s for 1s clock-drift a +51%", "at most 50%"),
     ] {

@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use restante::world::{Disk, Host};
+use restante::world::{BoxFuture, Disk, Host};
 
 use super::{Runner, Verdict};
 use crate::context::{HostIndex, RUNNER};
@@ -13,7 +14,7 @@ use crate::history::{Process, What};
 use crate::network::SimNetwork;
 use crate::plan::Fault;
 use crate::random::stream;
-use crate::scenario::{ClientSeat, OperatorSeat, ServerSeat, Signal};
+use crate::scenario::{ClientSeat, Ending, OperatorSeat, ServerSeat, Signal};
 use crate::trace::Event;
 use crate::world::Scoped;
 
@@ -43,12 +44,14 @@ pub(super) struct OneHost {
     /// It belonged to the cluster before: it is told of all servers that there may be.
     rejoins: Rc<Cell<bool>>,
     /// How its code ended, if it did.
-    ended: Rc<RefCell<Option<Result<(), String>>>>,
+    pub(super) ended: Rc<RefCell<Option<Result<(), Ending>>>>,
     /// Tells its present life to stop in good order.
     shutdown: Rc<RefCell<Signal>>,
     /// How many faults want it stopped, and whether it is down for that.
     stops: u32,
     stopped: bool,
+    /// When it starts again after its disk has failed it.
+    pub(super) restart_at: Option<Duration>,
 }
 
 /// The operator's host.
@@ -96,6 +99,16 @@ impl Hosts {
                 (Ok(()), None) => None,
             }
         })
+    }
+
+    /// Whether all servers of these run that are to.
+    pub(super) fn servers_missing(&self, healthy: &[String]) -> Result<(), String> {
+        let runs = |host: &OneHost| host.down == 0 && host.ended.borrow().is_none();
+        let is_to_run = |host: &OneHost| healthy.contains(&host.name) && host.begin.is_raised() && !host.has_retired();
+        match self.0.iter().find(|host| is_to_run(host) && !runs(host)) {
+            Some(down) => Err(format!("{} is down", down.name)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn clients_missing(&self) -> Result<(), String> {
@@ -165,6 +178,7 @@ impl Runner<'_> {
             shutdown: Rc::default(),
             stops: 0,
             stopped: false,
+            restart_at: None,
         };
         let (index, life, ended, signal) = (host.index, host.life.clone(), host.ended.clone(), host.shutdown.clone());
         let (begin, retirement, rejoins) = (host.begin.clone(), host.retired.clone(), host.rejoins.clone());
@@ -176,6 +190,7 @@ impl Runner<'_> {
         self.sim.host(name.clone(), move || {
             life.set(life.get() + 1);
             ended.replace(None);
+            context.forget_observed(&name);
             let shutdown = Signal::default();
             signal.replace(shutdown.clone());
             let retired = Signal::default();
@@ -199,23 +214,25 @@ impl Runner<'_> {
                     plan: plan.clone(),
                 })
             } else if name == OPERATOR {
-                scenario.operator(OperatorSeat {
+                let life = scenario.operator(OperatorSeat {
                     process: Process { client: name.clone(), life: life.get() },
                     host,
                     plan: plan.clone(),
                     orders: orders.clone(),
                     journal: journal.clone(),
                     stages: stages.clone(),
-                })
+                });
+                Box::pin(async { life.await.map_err(Ending::Other) }) as BoxFuture<'static, Result<(), Ending>>
             } else {
-                scenario.client(ClientSeat {
+                let life = scenario.client(ClientSeat {
                     process: Process { client: name.clone(), life: life.get() },
                     host,
                     plan: plan.clone(),
                     journal: journal.clone(),
                     random: stream(plan.seed, &format!("workload of {name}, life {}", life.get())),
                     stages: stages.clone(),
-                })
+                });
+                Box::pin(async { life.await.map_err(Ending::Other) })
             };
             drop(entered);
             let ended = ended.clone();

@@ -9,6 +9,7 @@
 mod faults;
 mod hosts;
 mod progress;
+mod supervisor;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -234,6 +235,7 @@ impl Runner<'_> {
         self.enter_stage(stage, since);
         self.until(bound, since, |runner| {
             runner.progress.missing(runner.journal, stage)?;
+            runner.hosts.servers_missing(healthy)?;
             let view =
                 View { observed: runner.context.observed(), plan: runner.plan.clone(), healthy: healthy.to_vec() };
             runner.scenario.settled(&view)
@@ -293,6 +295,7 @@ impl Runner<'_> {
         self.clear_up_after_power_cuts();
         self.clear_up_after_stops();
         self.replace_retired_disks();
+        self.look_after_servers();
         self.judge_news()?;
         self.hosts.ended_by_itself().map_or(Ok(()), |what| Err(Verdict::Crash(what)))
     }

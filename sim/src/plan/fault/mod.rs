@@ -14,7 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use self::clock::ClockFault;
-pub use self::disk::DiskFault;
+pub use self::disk::{Directory, DiskFault, Files, Operation};
 pub use self::host::HostFault;
 pub use self::membership::MembershipFault;
 pub use self::network::{Groups, NetworkFault};
