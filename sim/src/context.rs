@@ -400,7 +400,8 @@ impl Context {
 
     /// Forgets what a host's code told of in an earlier life, apart from what it did to its state: that lasts.
     pub(crate) fn forget_observed(&self, host: &str) {
-        self.observed.borrow_mut().retain(|(of, kind), _| of != host || *kind == "apply");
+        let is_of_a_life = |kind: &str| matches!(kind, "standing" | "role");
+        self.observed.borrow_mut().retain(|(of, kind), _| of != host || !is_of_a_life(kind));
     }
 
     /// What was observed since the last call.
