@@ -190,7 +190,9 @@ fn incarnation(cluster: &Cluster, number: usize) -> u64 {
 fn settled(cluster: &Cluster) {
     cluster.wait_until("all servers to be back", |status| {
         let good = |server: &serde_json::Value| {
-            server["voter"] == true && server["answers"] == true && server["lag"].as_u64() < Some(100)
+            // One that is about to join anew still has the row of the disk before it.
+            let is_member = server["role"] == "leader" || server["role"] == "follower";
+            is_member && server["voter"] == true && server["answers"] == true && server["lag"].as_u64() < Some(100)
         };
         let servers = status["servers"].as_array();
         status["leader"].is_string() && servers.is_some_and(|s| s.len() == cluster.len() && s.iter().all(good))

@@ -42,6 +42,8 @@ struct HostState {
     delays: Stream,
     gate: Gate,
     clock: Clock,
+    /// A bit of each snapshot that it receives changes on the way, and what says which one.
+    flips: Option<Stream>,
 }
 
 /// How a host's clocks differ from the simulation's.
@@ -173,6 +175,7 @@ impl Context {
             delays: stream(self.seed, &format!("delays of {name}")),
             gate: Gate::default(),
             clock: Clock::RIGHT,
+            flips: None,
         });
         hosts.len() - 1
     }
@@ -220,6 +223,19 @@ impl Context {
         let since = self.elapsed();
         let clock = &mut self.hosts.borrow_mut()[host].clock;
         *clock = Clock { ahead_ms, rate, since, gained: clock.gained_at(since) };
+    }
+
+    /// From now on a bit of each snapshot that `host` receives changes on the way, or none.
+    pub(crate) fn flip_snapshots(&self, host: HostIndex, on: bool) {
+        let host = &mut self.hosts.borrow_mut()[host];
+        if on != host.flips.is_some() {
+            host.flips = on.then(|| stream(self.seed, &format!("flips of {}", host.name)));
+        }
+    }
+
+    /// Draws which bit of a snapshot that the current host receives changes, if one does.
+    pub(crate) fn draw_flip<R>(&self, f: impl FnOnce(&mut Stream) -> R) -> Option<R> {
+        self.hosts.borrow_mut()[self.current.get()].flips.as_mut().map(f)
     }
 
     /// Keeps one end of a connection, so that it can be reset.
@@ -292,6 +308,12 @@ impl Context {
     /// A disk operation took so long.
     pub(crate) fn add_cost(&self, cost: Duration) {
         self.cost.set(self.cost.get() + cost);
+    }
+
+    /// When the present disk operation begins: those before it in the same blocking work have taken their time already,
+    /// which the work waits for when it is done.
+    pub(crate) fn disk_time(&self) -> Duration {
+        self.elapsed() + self.cost.get()
     }
 
     /// Tells that a disk operation runs. Outside of `World::blocking` it would hold up a thread of the real runtime.
@@ -374,6 +396,11 @@ impl Context {
         let host = self.current_name().to_string();
         self.news.borrow_mut().push((host.clone(), kind, detail.clone()));
         self.observed.borrow_mut().insert((host, kind), detail);
+    }
+
+    /// Forgets what a host's code told of in an earlier life, apart from what it did to its state: that lasts.
+    pub(crate) fn forget_observed(&self, host: &str) {
+        self.observed.borrow_mut().retain(|(of, kind), _| of != host || *kind == "apply");
     }
 
     /// What was observed since the last call.

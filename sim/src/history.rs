@@ -119,6 +119,18 @@ pub enum What {
         /// What was asked.
         registration: Option<u64>,
     },
+    /// The operator is told to do something.
+    Ordered {
+        /// What.
+        what: String,
+    },
+    /// The operator has done it, or given it up.
+    CarriedOut {
+        /// What.
+        what: String,
+        /// How it ended.
+        how: String,
+    },
     /// A send was handed to the library. From now on it may have happened.
     Invoked {
         /// Which.
@@ -272,6 +284,8 @@ impl What {
             Self::Told { .. } => "client.told",
             Self::Registered { .. } => "client.registered",
             Self::Deregistering { .. } => "client.deregistering",
+            Self::Ordered { .. } => "operator.ordered",
+            Self::CarriedOut { .. } => "operator.carried_out",
             Self::Invoked { .. } => "client.invoked",
             Self::Accepted { .. } => "client.accepted",
             Self::Refused { .. } => "client.refused",

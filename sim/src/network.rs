@@ -13,7 +13,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
+use bytes::BytesMut;
 use parking_lot::Mutex;
+use rand::RngExt;
+use restante::wire::peer::{self, Hello, Purpose};
+use restante::wire::{PEER_MAGIC, frame};
 use restante::world::{BoxFuture, Connection, Listener, Network};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -21,6 +25,7 @@ use turmoil::net::{TcpListener, TcpStream};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::context;
+use crate::random::Stream;
 use crate::trace::Event;
 
 /// The network of the run that this thread is in.
@@ -90,8 +95,13 @@ fn connection(stream: TcpStream, how: &str, label: String, host: Arc<str>, peer:
     });
     context::with(|run| run.keep_connection(&wire));
     let (reader, writer) = stream.into_split();
+    let rot = if how == "net.accept" { Rot::Hello(BytesMut::new()) } else { Rot::Never };
     Connection {
-        reader: Box::new(Reader { half: reader, end: End { wire: wire.clone(), offset: 0, close: "net.close_read" } }),
+        reader: Box::new(Reader {
+            half: reader,
+            rot,
+            end: End { wire: wire.clone(), offset: 0, close: "net.close_read" },
+        }),
         writer: Box::new(Writer { half: writer, end: End { wire, offset: 0, close: "net.close_write" } }),
         peer,
     }
@@ -166,8 +176,52 @@ impl Drop for End {
     }
 }
 
+/// Whether a bit of what is read may change on the way: of a snapshot, while the plan has it so. TCP's own checksum is too
+/// weak to count on.
+enum Rot {
+    /// What came so far, until it says what the connection is for.
+    Hello(BytesMut),
+    /// A snapshot comes.
+    Snapshot,
+    /// It is something else, or its bit has changed.
+    Never,
+}
+
+impl Rot {
+    /// Changes a bit of a piece that was read, or not. Says which.
+    fn spoil(&mut self, piece: &mut [u8]) -> Option<(usize, u32)> {
+        match self {
+            Self::Never => None,
+            Self::Hello(start) => {
+                start.extend_from_slice(piece);
+                let mut rest = BytesMut::from(start.strip_prefix(&PEER_MAGIC[..]).unwrap_or_default());
+                match frame::split(&mut rest, 1 << 16) {
+                    Ok(Some(hello)) if hello.kind == peer::HELLO => {
+                        let purpose = frame::take::<Hello>(&hello.payload).map(|(hello, _)| hello.purpose);
+                        *self = if purpose == Ok(Purpose::Snapshot) { Self::Snapshot } else { Self::Never };
+                    }
+                    Ok(None) if start.len() < 1 << 10 => {}
+                    _ => *self = Self::Never,
+                }
+                None
+            }
+            Self::Snapshot => {
+                let draw = |random: &mut Stream| {
+                    let place = (random.random_range(0..piece.len()), random.random_range(0..8));
+                    random.random_bool(0.5).then_some(place)
+                };
+                let (at, bit) = context::with(|run| run.draw_flip(draw)).flatten().flatten()?;
+                piece[at] ^= 1 << bit;
+                *self = Self::Never;
+                Some((at, bit))
+            }
+        }
+    }
+}
+
 struct Reader {
     half: OwnedReadHalf,
+    rot: Rot,
     end: End,
 }
 
@@ -183,6 +237,11 @@ impl AsyncRead for Reader {
         match &polled {
             Poll::Pending => {}
             Poll::Ready(Ok(())) if buffer.filled().len() > before => {
+                let spoilt = this.rot.spoil(&mut buffer.filled_mut()[before..]);
+                if let Some((at, bit)) = spoilt {
+                    let fields = [("offset", this.end.offset + at as u64), ("bit", u64::from(bit))];
+                    trace(&this.end.wire.host, &Event::new("net.flipped", &this.end.wire.label, &fields));
+                }
                 this.end.moved("net.read", &buffer.filled()[before..]);
             }
             Poll::Ready(Ok(())) => this.end.event("net.end"),

@@ -1,6 +1,6 @@
 //! What runs on the hosts: the runner knows only this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -20,12 +20,22 @@ pub trait Scenario {
         Plan::from_seed(seed)
     }
 
-    /// One life of a server. It goes on until the runner ends it; ending by itself, for whatever reason, fails the run.
-    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>>;
+    /// One life of a server. It goes on until the runner ends it. Ending by itself fails the run, unless its disk gave it
+    /// an error and it ends for that: then it is started again, as a supervisor would.
+    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), Ending>>;
 
     /// One life of a client. It sends what the plan says, reads what comes, tells when it has nothing more to send in a
     /// stage ([`crate::history::What::Rested`]), and ends at [`Stage::Stop`].
     fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>>;
+
+    /// The operator: carries out what the plan orders, and ends at [`Stage::Stop`]. There is one if a plan changes the
+    /// membership.
+    fn operator(&self, seat: OperatorSeat) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async move {
+            seat.stages.reached(Stage::Stop).await;
+            Ok(())
+        })
+    }
 
     /// Whether a majority of the servers serves whatever the others do: only then is there a core, and a bound on how
     /// long clients may wait.
@@ -33,15 +43,15 @@ pub trait Scenario {
         true
     }
 
+    /// Who knows what the frames between these servers and clients say: for showing a run.
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Box::new(Sizes)
+    }
+
     /// Which server leads, as far as the servers told. Faults may ask for it by that name.
     fn leader(&self, view: &View) -> Option<String> {
         let _ = view;
         None
-    }
-
-    /// Who knows what the frames between these servers and clients say: for showing a run.
-    fn interpreter(&self) -> Box<dyn Interpreter> {
-        Box::new(Sizes)
     }
 
     /// Whether the servers are where they should be when nothing happens any more (equal digests, one leader).
@@ -51,6 +61,28 @@ pub trait Scenario {
     fn settled(&self, view: &View) -> Result<(), String> {
         let _ = view;
         Ok(())
+    }
+}
+
+/// Why a server ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// Its disk failed it.
+    Disk(String),
+    /// Something else.
+    Other(String),
+}
+
+impl From<String> for Ending {
+    fn from(text: String) -> Self {
+        Self::Other(text)
+    }
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Disk(text) | Self::Other(text)) = self;
+        f.write_str(text)
     }
 }
 
@@ -65,8 +97,100 @@ pub struct ServerSeat {
     pub host: Host,
     /// Raised when the server is to stop in good order.
     pub shutdown: Signal,
+    /// The servers that it is told of, itself among them.
+    pub cluster: Vec<String>,
+    /// Raised when its process is to start. A spare waits for that.
+    pub begin: Signal,
+    /// To be raised when the cluster goes on without this server's disk, so that its process has ended.
+    pub retired: Signal,
     /// The run's plan.
     pub plan: Arc<Plan>,
+}
+
+/// What the operator is given.
+#[derive(Debug, Clone)]
+pub struct OperatorSeat {
+    /// Under which name it writes.
+    pub process: Process,
+    /// The network.
+    pub host: Host,
+    /// The run's plan.
+    pub plan: Arc<Plan>,
+    /// What it is told to do.
+    pub orders: Orders,
+    /// Where it writes what it sees.
+    pub journal: Journal,
+    /// Where the run stands.
+    pub stages: Stages,
+}
+
+/// Something that the operator is to bring about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// What.
+    pub wish: Wish,
+    /// When to give up, from the beginning of the run.
+    pub until: std::time::Duration,
+}
+
+/// What an operator may want.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// That the server belongs to the cluster.
+    Add(String),
+    /// That it does not.
+    Remove(String),
+    /// That it leads.
+    Transfer(String),
+}
+
+impl Wish {
+    /// Which server it is about.
+    pub fn server(&self) -> &str {
+        let (Self::Add(server) | Self::Remove(server) | Self::Transfer(server)) = self;
+        server
+    }
+}
+
+impl std::fmt::Display for Wish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = match self {
+            Self::Add(_) => "add",
+            Self::Remove(_) => "remove",
+            Self::Transfer(_) => "transfer",
+        };
+        write!(f, "{word} {}", self.server())
+    }
+}
+
+/// Orders on their way to the operator.
+#[derive(Debug, Clone, Default)]
+pub struct Orders(Arc<Mutex<(VecDeque<Order>, Option<Waker>)>>);
+
+impl Orders {
+    pub(crate) fn give(&self, order: Order) {
+        let waker = {
+            let mut orders = self.0.lock();
+            orders.0.push_back(order);
+            orders.1.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// The next one.
+    pub async fn next(&self) -> Order {
+        poll_fn(|task| {
+            let mut orders = self.0.lock();
+            match orders.0.pop_front() {
+                Some(order) => Poll::Ready(order),
+                None => {
+                    orders.1 = Some(task.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
 }
 
 /// What a client is given for one life.

@@ -2,8 +2,9 @@
 
 use restante::world::{BoxFuture, World};
 use restante_sim::plan::Plan;
+use restante_sim::record::Interpreter;
 use restante_sim::run::{Outcome, Verdict, run};
-use restante_sim::scenario::{ClientSeat, Scenario, ServerSeat, Stage};
+use restante_sim::scenario::{ClientSeat, Ending, Scenario, ServerSeat, Stage};
 use restante_sim::toy::Toy;
 use restante_sim::trace::Lines;
 use restante_sim::world::SimWorld;
@@ -159,12 +160,17 @@ where
     S: Fn(ServerSeat) -> BoxFuture<'static, Result<(), String>>,
     C: Fn(ClientSeat) -> BoxFuture<'static, Result<(), String>>,
 {
-    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
-        (self.0)(seat)
+    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), Ending>> {
+        let life = (self.0)(seat);
+        Box::pin(async { life.await.map_err(Ending::Other) })
     }
 
     fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>> {
         (self.1)(seat)
+    }
+
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Toy::default().interpreter()
     }
 }
 

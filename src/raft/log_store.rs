@@ -11,6 +11,7 @@ use openraft::{EntryPayload, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 
 use super::messages;
+use super::trouble::Trouble;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::limits;
 use crate::storage::{Log, MetaKey};
@@ -22,22 +23,23 @@ pub struct LogStore<W: World> {
     log: Log<W>,
     /// Replication checks the vote before and after each read: it must not cost a disk access.
     vote: Arc<Mutex<Option<Vote>>>,
+    trouble: Trouble,
 }
 
 impl<W: World> Clone for LogStore<W> {
     fn clone(&self) -> Self {
-        Self { log: self.log.clone(), vote: self.vote.clone() }
+        Self { log: self.log.clone(), vote: self.vote.clone(), trouble: self.trouble.clone() }
     }
 }
 
 impl<W: World> LogStore<W> {
-    /// The log and the vote in it.
+    /// The log and the vote in it. What the disk does to it is told to `trouble`.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] if the vote does not decode.
-    pub fn new(log: Log<W>) -> io::Result<Self> {
+    pub fn new(log: Log<W>, trouble: Trouble) -> io::Result<Self> {
         let vote = get(&log, MetaKey::Vote)?;
-        Ok(Self { log, vote: Arc::new(Mutex::new(vote)) })
+        Ok(Self { log, vote: Arc::new(Mutex::new(vote)), trouble })
     }
 }
 
@@ -102,14 +104,14 @@ impl<W: World> RaftLogReader<TypeConfig<W>> for LogStore<W> {
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let (from, to) = bounds(&range);
-        let entries = self.log.read(from..to, u64::MAX).await?;
+        let entries = self.trouble.note(self.log.read(from..to, u64::MAX).await)?;
         entries.into_iter().map(|e| messages::from_log(e).map_err(invalid)).collect()
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
         // What is read here goes into one append: it has to fit a frame.
-        let entries =
-            self.log.read(start..end, (limits::PEER_FRAME_BYTES_MAX - limits::ENTRY_BYTES_MAX) as u64).await?;
+        let most = (limits::PEER_FRAME_BYTES_MAX - limits::ENTRY_BYTES_MAX) as u64;
+        let entries = self.trouble.note(self.log.read(start..end, most).await)?;
         entries.into_iter().map(|e| messages::from_log(e).map_err(invalid)).collect()
     }
 
@@ -127,11 +129,11 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
         if let Some(purged) = &purged
             && self.log.purged_below() <= purged.index
         {
-            self.log.purge(purged.index).await?;
+            self.trouble.note(self.log.purge(purged.index).await)?;
         }
         let last = match self.log.last() {
             Some(index) => {
-                let entries = self.log.read(index..index + 1, u64::MAX).await?;
+                let entries = self.trouble.note(self.log.read(index..index + 1, u64::MAX).await)?;
                 entries.first().map(messages::log_id_of).transpose().map_err(invalid)?
             }
             None => None,
@@ -146,7 +148,7 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        self.log.put(MetaKey::Vote, encode(vote)).await?;
+        self.trouble.note(self.log.put(MetaKey::Vote, encode(vote)).await)?;
         *self.vote.lock() = Some(*vote);
         let (term, node, committed) = (vote.leader_id.term, vote.leader_id.voted_for, vote.committed);
         W::observe(|| Event {
@@ -160,7 +162,7 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         if let Some(committed) = committed {
             // Only a hint that spares work at a restart: it rides along with whatever is written next.
-            self.log.put_lazy(MetaKey::Committed, encode(&committed))?;
+            self.trouble.note(self.log.put_lazy(MetaKey::Committed, encode(&committed)))?;
         }
         Ok(())
     }
@@ -180,19 +182,21 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
         let entries: Vec<Entry> = entries.into_iter().collect();
         tell_append::<W>(&entries);
         let last = entries.last().map(|e| e.log_id.index);
+        let trouble = self.trouble.clone();
         let done = move |result: io::Result<()>| {
             if let (Ok(()), Some(last)) = (&result, last) {
                 W::observe(|| Event { kind: "log.durable", who: None, detail: format!("last={last}") });
             }
-            callback.io_completed(result);
+            callback.io_completed(trouble.note(result));
         };
         self.log.append(entries.iter().map(messages::to_log).collect(), Box::new(done));
         Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        W::reached("entries that were not committed cut off");
         let after = last.map(|id| id.index);
-        self.log.truncate_after(after).await?;
+        self.trouble.note(self.log.truncate_after(after).await)?;
         let after = after.unwrap_or(0);
         W::observe(|| Event { kind: "log.truncated", who: None, detail: format!("after={after}") });
         Ok(())
@@ -200,8 +204,9 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
 
     async fn purge(&mut self, up_to: LogId) -> io::Result<()> {
         // The mark first: segments may go only when a restart knows that they did.
-        self.log.put(MetaKey::Purged, encode(&up_to)).await?;
-        self.log.purge(up_to.index).await
+        self.trouble.note(self.log.put(MetaKey::Purged, encode(&up_to)).await)?;
+        W::reached("the log purged");
+        self.trouble.note(self.log.purge(up_to.index).await)
     }
 }
 

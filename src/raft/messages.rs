@@ -48,11 +48,39 @@ pub(super) enum AppendReply {
     HigherVote(Vote),
 }
 
-/// A snapshot's first frame.
+/// A snapshot's first frame. Like the chunks that follow, it has a checksum of its own: what it says becomes durable.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct SnapshotBegin {
-    pub vote: Vote,
-    pub meta: SnapshotMeta,
+    vote: Vote,
+    meta: SnapshotMeta,
+    crc: u32,
+}
+
+impl SnapshotBegin {
+    /// For a snapshot of `meta` from the leader with `vote`.
+    pub fn new(vote: Vote, meta: SnapshotMeta) -> Self {
+        let crc = Self::checksum(&vote, &meta);
+        Self { vote, meta, crc }
+    }
+
+    fn checksum(vote: &Vote, meta: &SnapshotMeta) -> u32 {
+        let mut bytes = BytesMut::new();
+        frame::put_postcard(&mut bytes, &(vote, meta));
+        crc32c::crc32c(&bytes)
+    }
+
+    /// What the snapshot is of, whether or not it came as it was sent: for watchers.
+    pub fn meta(&self) -> &SnapshotMeta {
+        &self.meta
+    }
+
+    /// What it says, if it came as it was sent.
+    pub fn check(self) -> Result<(Vote, SnapshotMeta), BadMessage> {
+        if self.crc != Self::checksum(&self.vote, &self.meta) {
+            return Err(BadMessage::Checksum);
+        }
+        Ok((self.vote, self.meta))
+    }
 }
 
 /// Why bytes are no message. A peer of another version, or damage in flight.
@@ -62,6 +90,8 @@ pub(super) enum BadMessage {
     Head(#[from] postcard::Error),
     #[error("an entry's body is cut off")]
     Truncated,
+    #[error("a snapshot's first frame does not match its checksum")]
+    Checksum,
 }
 
 fn head_of(entry: &Entry) -> (EntryHead, Bytes) {

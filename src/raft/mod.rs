@@ -6,6 +6,7 @@
 //!   [`crate::storage::Checkpoint`] behind it, which is its snapshot, too.
 //! * [`network`]: its messages over [`link`]s; [`serve`] is the other end of them; [`outline`](outline()) tells a watcher
 //!   what they say.
+//! * [`trouble`]: what the disk did when one of them failed.
 
 pub mod link;
 mod log_store;
@@ -14,6 +15,7 @@ mod network;
 mod outline;
 mod serve;
 mod state_machine;
+mod trouble;
 mod types;
 
 use std::sync::Arc;
@@ -24,6 +26,7 @@ pub use network::{Me, NetworkFactory, Reachability};
 pub use outline::{EntryContent, EntryOutline, Outline, outline};
 pub use serve::{Gates, Heard, serve_raft, serve_snapshot};
 pub use state_machine::{CheckpointMeta, Listener, Office, SnapshotData, StateMachine, load};
+pub use trouble::{Cause, Trouble};
 pub use types::*;
 
 /// openraft's configuration for the given timing. When the log is cleaned, `entries_kept` of those that are in the

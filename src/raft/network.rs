@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use super::link::{Link, LinkError};
 use super::messages::{self, AppendReply, SnapshotBegin};
 use super::state_machine::SnapshotData;
+use super::trouble::Trouble;
 use super::types::{Member, Snapshot, TypeConfig, Vote};
 use crate::limits;
 use crate::wire::peer::{self, Hello, PeerRefusal, Purpose};
@@ -87,8 +88,13 @@ impl Reachability {
         if let LinkError::Refused { refusal, .. } = problem
             && matches!(refusal, PeerRefusal::Retired { .. } | PeerRefusal::Removed { .. })
         {
-            self.retired.lock().get_or_insert_with(|| refusal.clone());
+            self.retire(refusal.clone());
         }
+    }
+
+    /// Another server said that this one's disk counts no more.
+    pub fn retire(&self, refusal: PeerRefusal) {
+        self.retired.lock().get_or_insert(refusal);
     }
 
     /// When `server` answered last, and what went wrong since.
@@ -110,13 +116,15 @@ pub struct NetworkFactory<W: World> {
     pub host: Host,
     /// Where failures are noted.
     pub reachability: Arc<Reachability>,
+    /// Where it is noted that a snapshot cannot be read.
+    pub trouble: Trouble,
     world: std::marker::PhantomData<W>,
 }
 
 impl<W: World> NetworkFactory<W> {
     /// A factory for `me`.
-    pub fn new(me: Me, host: Host, reachability: Arc<Reachability>) -> Self {
-        Self { me, host, reachability, world: std::marker::PhantomData }
+    pub fn new(me: Me, host: Host, reachability: Arc<Reachability>, trouble: Trouble) -> Self {
+        Self { me, host, reachability, trouble, world: std::marker::PhantomData }
     }
 }
 
@@ -128,6 +136,7 @@ impl<W: World> RaftNetworkFactory<TypeConfig<W>> for NetworkFactory<W> {
             me: self.me.clone(),
             host: self.host.clone(),
             reachability: self.reachability.clone(),
+            trouble: self.trouble.clone(),
             target,
             member: node.clone(),
             link: None,
@@ -141,6 +150,7 @@ pub struct PeerNetwork<W: World> {
     me: Me,
     host: Host,
     reachability: Arc<Reachability>,
+    trouble: Trouble,
     target: Incarnation,
     member: Member,
     link: Option<Link>,
@@ -360,7 +370,7 @@ impl<W: World> NetSnapshot<TypeConfig<W>> for PeerNetwork<W> {
     ) -> Result<SnapshotResponse<TypeConfig<W>>, StreamingError<TypeConfig<W>>> {
         self.link = None;
         let mut link = self.take_link(Purpose::Snapshot).await.map_err(|e| unreachable_peer(&e))?;
-        let sending = send_snapshot::<W>(&mut link, vote, snapshot);
+        let sending = send_snapshot::<W>(&mut link, vote, snapshot, self.trouble.clone());
         futures::pin_mut!(sending, cancel);
         match futures::future::select(sending, cancel).await {
             futures::future::Either::Left((sent, _)) => {
@@ -373,15 +383,23 @@ impl<W: World> NetSnapshot<TypeConfig<W>> for PeerNetwork<W> {
     }
 }
 
-async fn send_snapshot<W: World>(link: &mut Link, vote: Vote, snapshot: Snapshot<W>) -> io::Result<Vote> {
+async fn send_snapshot<W: World>(
+    link: &mut Link,
+    vote: Vote,
+    snapshot: Snapshot<W>,
+    trouble: Trouble,
+) -> io::Result<Vote> {
     let SnapshotData::Reader(reader) = snapshot.snapshot else {
         return Err(io::Error::other("a snapshot that was received is not for sending"));
     };
-    link.writer.put(peer::SNAPSHOT_BEGIN, &SnapshotBegin { vote, meta: snapshot.meta }).await?;
+    link.writer.put(peer::SNAPSHOT_BEGIN, &SnapshotBegin::new(vote, snapshot.meta)).await?;
+    W::reached("a snapshot sent");
     let mut after: Option<Vec<u8>> = None;
     loop {
         let (source, from) = (reader.clone(), after.take());
-        let chunk = W::blocking(move || source.chunk(from.as_deref(), limits::SNAPSHOT_CHUNK_BYTES)).await?;
+        let chunk = W::blocking(move || source.chunk(from.as_deref(), limits::SNAPSHOT_CHUNK_BYTES)).await;
+        // What cannot be read today cannot be tomorrow: without being told, this server would try for ever.
+        let chunk = trouble.note(chunk.map_err(io::Error::from))?;
         let mut buffer = BytesMut::with_capacity(chunk.bytes.len() + 16);
         wire::frame::put(&mut buffer, peer::SNAPSHOT_CHUNK, &(), &chunk.bytes);
         W::timeout(CHUNK, link.writer.send(&mut buffer)).await??;

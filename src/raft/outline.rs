@@ -132,7 +132,7 @@ fn read(frame: &Frame) -> Result<Option<Outline>, BadMessage> {
         }
         peer::SNAPSHOT_BEGIN => {
             let begin: SnapshotBegin = frame::take(payload)?.0;
-            Outline::Snapshot { up_to: begin.meta.last_log_id.map(|id| id.index) }
+            Outline::Snapshot { up_to: begin.meta().last_log_id.map(|id| id.index) }
         }
         _ => return Ok(None),
     }))

@@ -15,7 +15,7 @@ use super::messages::{self, AppendReply, SnapshotBegin};
 use super::state_machine::{Office, SnapshotData};
 use super::types::{Raft, Snapshot, TypeConfig};
 use crate::wire::{frame, peer};
-use crate::world::{Instant, World};
+use crate::world::{Event, Instant, World};
 
 /// Appends that may wait for the log on one connection.
 const PIPELINE: usize = 64;
@@ -142,7 +142,13 @@ pub async fn serve_snapshot<W: World>(
     heard: Arc<Heard>,
 ) -> io::Result<()> {
     let begin: SnapshotBegin = W::timeout(CHUNK, link.answer(peer::SNAPSHOT_BEGIN)).await??;
+    let (vote, meta) = begin.check().map_err(invalid)?;
     let _receiving = office.receiving.lock().await;
+    W::observe(|| Event {
+        kind: "snapshot.receiving",
+        who: None,
+        detail: format!("index={}", meta.last_log_id.map_or(0, |id| id.index)),
+    });
     let mut writer = office.receive().await?;
     loop {
         let Some(frame) = W::timeout(CHUNK, link.reader.next()).await?? else {
@@ -158,9 +164,11 @@ pub async fn serve_snapshot<W: World>(
             kind => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of kind {kind}"))),
         }
     }
-    let snapshot: Snapshot<W> =
-        Snapshot { meta: begin.meta, snapshot: SnapshotData::Received(Box::new(writer), PhantomData) };
-    let answer = raft.install_full_snapshot(begin.vote, snapshot).await.map_err(io::Error::other)?;
+    if !writer.is_complete() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a snapshot ended before its last chunk"));
+    }
+    let snapshot: Snapshot<W> = Snapshot { meta, snapshot: SnapshotData::Received(Box::new(writer), PhantomData) };
+    let answer = raft.install_full_snapshot(vote, snapshot).await.map_err(io::Error::other)?;
     link.writer.put(peer::SNAPSHOT_REPLY, &answer.vote).await
 }
 

@@ -109,9 +109,11 @@ async fn serve_peer<W: World>(server: &Arc<Server<W>>, mut link: Link) -> io::Re
     link.writer.put(peer::HELLO_REPLY, &HelloReply::Welcome).await?;
     match hello.purpose {
         Purpose::Raft => {
-            let room = node.clone();
             let gates = Gates {
-                has_room: move |bytes: usize| room.takes_entries(bytes as u64),
+                has_room: {
+                    let node = node.clone();
+                    move |bytes: usize| node.takes_entries(bytes as u64)
+                },
                 is_member: {
                     let node = node.clone();
                     move || node.refusal_of(&hello).is_none()

@@ -3,12 +3,13 @@
 //! Reading order: [`run`] here; [`bootstrap`] (founding, joining); [`node`] (what runs once there is an incarnation);
 //! [`listener`] and [`session`] (connections); [`hub`] (the books of a home server: who waits for what); [`delivery`];
 //! [`batches`], [`forward`] and [`proposer`] (commands on their way into the log); [`membership`] and [`operator`];
-//! [`upkeep`] and [`disk_watch`]; [`scrub`]; [`status`].
+//! [`upkeep`] and [`disk_watch`]; [`scrub`]; [`ending`]; [`status`].
 
 mod batches;
 mod bootstrap;
 mod delivery;
 mod disk_watch;
+mod ending;
 mod forward;
 mod hub;
 mod listener;
@@ -32,7 +33,7 @@ pub use settings::{BadSettings, Settings};
 
 use crate::storage::{DataDirectory, OpenError};
 use crate::wire::peer::PeerRefusal;
-use crate::world::{Disk, Host, WatchReceiver, World, watch};
+use crate::world::{Disk, Event, Host, WatchReceiver, World, watch};
 
 /// Why a server stopped without having been asked to.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +41,7 @@ pub enum ServerError {
     /// The settings contradict each other.
     #[error(transparent)]
     Settings(#[from] BadSettings),
-    /// The port could not be taken, or another system call failed.
+    /// The port could not be taken, or another system call that is not the disk's failed.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The data directory could not be opened.
@@ -133,6 +134,7 @@ pub async fn run<W: World>(
 async fn open_directory<W: World>(disk: Arc<dyn Disk>) -> Result<DataDirectory, OpenError> {
     W::blocking(move || match DataDirectory::open::<W>(disk.clone()) {
         Err(damaged @ OpenError::Damaged { .. }) => {
+            W::reached("a damaged directory set aside");
             tracing::error!(%damaged, "setting the data aside");
             DataDirectory::open_set_aside::<W>(disk, &damaged.to_string())
         }
@@ -155,10 +157,10 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
                 };
                 // The log first: where there is an identity there has to be a log, so that a lost one is told from
                 // a new one.
-                node::create_log(server).await?;
+                node::create_log(server).await.map_err(disk_failed)?;
                 let made = identity.clone();
                 let set = W::blocking(move || directory.set_identity(made).map(|()| directory));
-                directory = set.await?;
+                directory = set.await.map_err(disk_failed)?;
                 identity
             }
         };
@@ -166,20 +168,30 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
         let reason = match node::Node::start(server, &identity, set_aside).await {
             Ok(node) => {
                 *server.phase.lock() = Phase::Running(node.clone());
+                let asking =
+                    Abort(W::spawn(bootstrap::ask_until_taken_in(server.clone(), node.clone(), directory.disk_id())));
                 let ended = node.run().await;
+                drop(asking);
                 *server.phase.lock() = Phase::Starting;
                 match ended {
-                    node::Ended::Damaged(reason) => reason,
-                    node::Ended::Failed(error) => return Err(error),
+                    ending::Ended::Damaged(reason) => reason,
+                    ending::Ended::Failed(error) => return Err(error),
                 }
             }
-            Err(node::StartError::Damaged(reason)) => reason,
-            Err(node::StartError::Other(error)) => return Err(error),
+            Err(ending::StartError::Damaged(reason)) => reason,
+            Err(ending::StartError::Other(error)) => return Err(error),
         };
+        W::reached("damaged data set aside");
+        W::observe(|| Event { kind: "standing", who: None, detail: format!("incarnation=none votes=false: {reason}") });
         tracing::error!(reason, "this server's data is damaged: setting it aside, joining again with an empty disk");
         let set = W::blocking(move || directory.set_aside::<W>(&reason).map(|()| directory));
-        directory = set.await?;
+        directory = set.await.map_err(disk_failed)?;
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn disk_failed(error: io::Error) -> ServerError {
+    ServerError::Disk(error.to_string())
 }
 
 /// What all tasks of a server share.

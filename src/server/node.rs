@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::errors::Fatal;
 use openraft_rt::watch::WatchReceiver as _;
 use parking_lot::Mutex;
 
+use super::disk_watch::DiskHealth;
+use super::ending::{Ended, StartError};
 use super::hub::Hub;
 use super::proposer::{Clock, Proposer};
 use super::{Abort, Server, ServerError, Settings, delivery, forward, membership, proposer, scrub, upkeep};
@@ -18,11 +19,11 @@ use crate::raft::{
     self, CheckpointMeta, Heard, Listener, LogId, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability,
     StateMachine, TypeConfig,
 };
-use crate::storage::{Checkpoint, Identity, Log, LogError, LogSettings, MetaKey, OpenError, StorageError};
+use crate::storage::{Checkpoint, Identity, Log, LogSettings, MetaKey};
 use crate::wire::command::Command;
 use crate::wire::peer::{BootstrapReply, FoundingMember, Hello, PeerRefusal};
 use crate::wire::{Incarnation, Name, Nonce, Origin, Refusal};
-use crate::world::{Disk, Event, Host, Instant, WatchReceiver, World};
+use crate::world::{Disk, Event, Host, WatchReceiver, World};
 
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(1);
@@ -49,70 +50,14 @@ pub(super) struct Node<W: World> {
     pub disk: Arc<dyn Disk>,
     /// Damaged data was set aside on this disk once.
     pub set_aside: bool,
-    /// The disk does nothing, although something is to be written.
-    hangs: AtomicBool,
-    /// When the disk last had no room for what a leader had to say.
-    refused: Mutex<Option<Instant>>,
-    /// Damage that was found and not yet set aside.
-    damage: Mutex<Option<String>>,
+    /// What is known of the disk.
+    pub health: DiskHealth,
     /// The last digest and the index it was of.
     digest: Mutex<(u64, u64)>,
     failure: Mutex<Option<Ended>>,
     failed: tokio::sync::Notify,
     fetches: tokio::sync::mpsc::UnboundedSender<delivery::Fetch>,
     fetching: Mutex<Option<tokio::sync::mpsc::UnboundedReceiver<delivery::Fetch>>>,
-}
-
-/// Why a node ended by itself.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// Its data is damaged: the reason, for people.
-    Damaged(String),
-    /// It cannot go on.
-    Failed(ServerError),
-}
-
-/// Why a node did not start.
-#[derive(Debug)]
-pub(super) enum StartError {
-    /// Its data is damaged: the reason, for people.
-    Damaged(String),
-    /// Something else.
-    Other(ServerError),
-}
-
-impl From<io::Error> for StartError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::InvalidData => Self::Damaged(error.to_string()),
-            _ => Self::Other(error.into()),
-        }
-    }
-}
-
-impl From<LogError> for StartError {
-    fn from(error: LogError) -> Self {
-        match error {
-            LogError::Damaged { .. } => Self::Damaged(error.to_string()),
-            LogError::NewerFormat { path: file, found, known } => Self::newer(file, found, known),
-            LogError::Io(error) => Self::Other(error.into()),
-        }
-    }
-}
-
-impl From<StorageError> for StartError {
-    fn from(error: StorageError) -> Self {
-        match error {
-            StorageError::NewerFormat { found, known } => Self::newer("the checkpoint".to_owned(), found, known),
-            other => io::Error::from(other).into(),
-        }
-    }
-}
-
-impl StartError {
-    fn newer(file: String, found: u32, known: u32) -> Self {
-        Self::Other(OpenError::NewerFormat { file, found, known }.into())
-    }
 }
 
 /// What applying brings, on its way to the hub.
@@ -209,14 +154,14 @@ impl<W: World> Node<W> {
         let office = Arc::new(office);
         let me = Me { cluster: identity.cluster, name: identity.name.clone(), incarnation: identity.incarnation };
         let reachability = Arc::new(Reachability::default());
-        let network = NetworkFactory::new(me.clone(), server.host.clone(), reachability.clone());
+        let trouble = office.trouble.clone();
+        let network = NetworkFactory::new(me.clone(), server.host.clone(), reachability.clone(), trouble.clone());
         let config = raft::config(settings.heartbeat, settings.election_timeout, settings.log_entries_kept)
             .map_err(|e| StartError::Other(io::Error::new(io::ErrorKind::InvalidInput, e).into()))?;
-        let store = LogStore::new(log.clone())?;
+        let store = LogStore::new(log.clone(), trouble.clone())?;
         let state_machine = StateMachine(office.clone());
-        let raft = Raft::<W>::new(identity.incarnation, config, network, store, state_machine)
-            .await
-            .map_err(|e| StartError::Other(ServerError::Stopped(e.to_string())))?;
+        let raft = Raft::<W>::new(identity.incarnation, config, network, store, state_machine).await;
+        let raft = raft.map_err(|fatal| StartError::from(Ended::by(&trouble, &fatal)))?;
         let node = Arc::new(Self {
             settings,
             host: server.host.clone(),
@@ -232,9 +177,7 @@ impl<W: World> Node<W> {
             proposer: Proposer::new(),
             disk: server.disk.clone(),
             set_aside,
-            hangs: AtomicBool::new(false),
-            refused: Mutex::new(None),
-            damage: Mutex::new(None),
+            health: DiskHealth::default(),
             digest: Mutex::new((0, 0)),
             failure: Mutex::new(None),
             failed: tokio::sync::Notify::new(),
@@ -244,7 +187,10 @@ impl<W: World> Node<W> {
         node.tell_servers();
         // Until it has heard of a leader, it does not know how far behind it is.
         node.hub.close_for(Some(Refusal::NoLeader));
-        node.found().await.map_err(StartError::Other)?;
+        node.found().await.map_err(|error| match node.office.trouble.met() {
+            Some(_) => StartError::from(Ended::by(&node.office.trouble, &error)),
+            None => StartError::Other(error),
+        })?;
         Ok(node)
     }
 
@@ -289,8 +235,10 @@ impl<W: World> Node<W> {
         let mut metrics = self.raft.server_metrics();
         let mut states = self.raft.metrics();
         let mut role = None;
+        let mut standing = None;
         loop {
             self.tell_role(&mut role);
+            self.tell_standing(&mut standing);
             // In a statement of its own: a guard in the condition would be held across the await below, where a task
             // that fails meanwhile waits for the lock.
             let failure = self.failure.lock().take();
@@ -312,6 +260,7 @@ impl<W: World> Node<W> {
             tokio::select! {
                 biased;
                 () = self.failed.notified() => {}
+                () = self.office.trouble.noted() => {}
                 changed = states.changed() => if changed.is_err() {
                     W::sleep(Duration::from_millis(10)).await;
                 },
@@ -328,28 +277,45 @@ impl<W: World> Node<W> {
         let metrics = metrics.borrow_watched();
         let role = (metrics.current_term, metrics.state.is_leader());
         if *before != Some(role) {
+            match (before.is_some_and(|(_, led)| led), role.1) {
+                (false, true) => W::reached("a leader elected"),
+                (true, false) => W::reached("a leader stepped down"),
+                _ => {}
+            }
             *before = Some(role);
             let name = if role.1 { "leader" } else { "follower" };
             W::observe(|| Event { kind: "role", who: None, detail: format!("term={} role={name}", role.0) });
         }
     }
 
-    /// Why the node cannot go on, if its storage or, for that, Raft has failed. openraft tells what failed as a text
-    /// only; our own storage knows whether it was damage.
+    /// Tells whoever watches which incarnation this server is and whether it votes.
+    fn tell_standing(&self, before: &mut Option<bool>) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let votes = metrics.committed_membership_config.membership().voter_ids().any(|id| id == self.me.incarnation);
+        if *before != Some(votes) {
+            *before = Some(votes);
+            let incarnation = self.me.incarnation;
+            let detail = format!("incarnation={incarnation} votes={votes}");
+            W::observe(|| Event { kind: "standing", who: None, detail });
+        }
+    }
+
+    /// Why the node cannot go on, if its storage or, for that, Raft has failed.
     fn storage_failure(&self, fatal: Option<Fatal<TypeConfig<W>>>) -> Option<Ended> {
+        let trouble = &self.office.trouble;
         if let Some(error) = self.log.poisoned() {
-            return Some(match error.kind() {
-                io::ErrorKind::InvalidData => Ended::Damaged(error.to_string()),
-                _ => Ended::Failed(ServerError::Disk(error.to_string())),
-            });
+            trouble.meet(&error);
         }
-        if let Some(reason) = self.office.checkpoint.damage() {
-            return Some(Ended::Damaged(reason));
+        match self.office.checkpoint.damage() {
+            Some(reason) if trouble.met().is_none() => return Some(Ended::Damaged(reason)),
+            _ => {}
         }
-        fatal.map(|fatal| match fatal {
-            Fatal::StorageError(error) => Ended::Failed(ServerError::Disk(error.to_string())),
-            other => Ended::Failed(ServerError::Stopped(other.to_string())),
-        })
+        if trouble.met().is_none() && fatal.is_none() {
+            return None;
+        }
+        let fatal = fatal.map_or_else(|| "its storage failed".to_owned(), |fatal| fatal.to_string());
+        Some(Ended::by(trouble, &fatal))
     }
 
     /// Ends what runs. A server whose data is damaged comes back, so it takes its leave of the others and of its
@@ -367,42 +333,17 @@ impl<W: World> Node<W> {
         let _ = W::timeout(HAND_OVER, self.raft.shutdown()).await;
     }
 
-    /// Whether its disk hangs.
-    pub fn disk_hangs(&self) -> bool {
-        self.hangs.load(Ordering::Relaxed)
-    }
-
-    /// Says whether its disk hangs.
-    pub fn set_disk_hangs(&self, hangs: bool) {
-        self.hangs.store(hangs, Ordering::Relaxed);
-    }
-
     /// Whether so many bytes may be added to the log now. See [`Log::takes`]; what waits for a disk that hangs would
     /// only pile up.
     pub fn takes(&self, bytes: u64) -> bool {
-        !self.disk_hangs() && self.log.takes(bytes)
+        !self.health.hangs() && self.log.takes(bytes)
     }
 
     /// Whether a leader's entries, so many bytes, find room. If not, the cluster goes on without this server.
     pub fn takes_entries(&self, bytes: u64) -> bool {
         let takes = self.takes(bytes);
-        *self.refused.lock() = (!takes).then(W::now);
+        self.health.set_refused((!takes).then(W::now));
         takes
-    }
-
-    /// When that was last so, if it did not find room since.
-    pub fn refused_entries(&self) -> Option<Instant> {
-        *self.refused.lock()
-    }
-
-    /// Damage that was found, and that is to be set aside.
-    pub fn damage(&self) -> Option<String> {
-        self.damage.lock().clone()
-    }
-
-    /// Says that damage was found.
-    pub fn set_damage(&self, reason: &str) {
-        *self.damage.lock() = Some(reason.to_owned());
     }
 
     /// The voter that is to lead if this server is not to: the one that lacks least.
@@ -448,9 +389,9 @@ impl<W: World> Node<W> {
         let _ = W::timeout(HAND_OVER, self.raft.shutdown()).await;
     }
 
-    /// Ends the node because of something that a task of it found.
+    /// Ends the node because of what a task of it found on its disk.
     pub fn fail(&self, reason: String, damage: bool) {
-        let ended = if damage { Ended::Damaged(reason) } else { Ended::Failed(ServerError::Stopped(reason)) };
+        let ended = if damage { Ended::Damaged(reason) } else { Ended::Failed(ServerError::Disk(reason)) };
         self.failure.lock().get_or_insert(ended);
         self.failed.notify_one();
     }
@@ -523,8 +464,15 @@ impl<W: World> Node<W> {
 
     /// Gives another server's new disk an incarnation, through the log.
     pub async fn enroll(&self, name: &Name, disk: Nonce, address: &str) -> BootstrapReply {
+        let (retired, listed) = {
+            let office = self.office.post_office.lock();
+            (office.has_retired(disk), office.server(name).is_some())
+        };
+        if retired {
+            return BootstrapReply::Retired;
+        }
         // It asks again and again: what is not so yet is not put into the log each time.
-        if self.office.post_office.lock().server(name).is_none() {
+        if !listed {
             return BootstrapReply::Refused(format!("{}: {name}", Refusal::NoSuchServer));
         }
         let answer = self.hub.ask(disk, &Command::Enroll { server: name, address, disk });

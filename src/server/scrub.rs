@@ -117,7 +117,7 @@ async fn read_on<W: World>(node: &Arc<Node<W>>, from: Place) -> io::Result<(Opti
 async fn leave<W: World>(node: &Arc<Node<W>>, reason: &str) {
     tracing::error!(reason, "the scrub found damage");
     W::observe(|| Event { kind: "damage", who: None, detail: reason.to_owned() });
-    node.set_damage(reason);
+    node.health.set_damage(reason);
     while !others_go_on(node).await {
         W::sleep(AGAIN).await;
     }

@@ -36,8 +36,8 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
         let leads = node.raft.is_leader();
         led_since = leads.then(|| led_since.unwrap_or_else(W::now));
         let hangs = watch.look(node.log.progress(), W::now(), round) > node.settings.disk_patience;
-        if hangs != node.disk_hangs() {
-            node.set_disk_hangs(hangs);
+        if hangs != node.health.hangs() {
+            node.health.set_hangs(hangs);
             if hangs {
                 tracing::error!("the disk does nothing any more: this server leads no more and serves nobody");
             } else {
@@ -56,7 +56,8 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
             // of before, and it is not to be asked anything all the time.
             if leads && hands_over.is_none_or(|at| W::now() > at + node.settings.election_timeout.1 * 4) {
                 hands_over = Some(W::now());
-                hand_over(&node, "the disk hangs").await;
+                tracing::warn!("the disk hangs: handing leadership over");
+                node.hand_over().await;
             }
             continue;
         }
@@ -90,6 +91,7 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
                 && led_since.is_some_and(|since| W::now() - since > node.settings.election_timeout.1)
             {
                 led_since = None;
+                W::reached("leadership handed over for a full disk");
                 hand_over(&node, "the disk is full").await;
             }
         }
@@ -121,15 +123,19 @@ fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>) {
     };
     *touch = (*touch).max(node.heard.last()).max(acknowledged).max(alone.then(W::now));
     let in_touch = touch.is_some_and(|at| W::now().saturating_duration_since(at) <= patience);
-    let left_behind = node.refused_entries().is_some_and(|at| W::now().saturating_duration_since(at) <= REFUSED);
-    let in_touch = in_touch && !left_behind && !node.disk_hangs();
+    let left_behind = node.health.refused().is_some_and(|at| W::now().saturating_duration_since(at) <= REFUSED);
+    let in_touch = in_touch && !left_behind && !node.health.hangs();
     let closed = node.hub.lock().closed_for.clone();
     match (in_touch, closed) {
-        (true, Some(Refusal::NoLeader)) => node.hub.close_for(None),
+        (true, Some(Refusal::NoLeader)) => {
+            W::reached("a home in touch again");
+            node.hub.close_for(None);
+        }
         (false, None) => {
+            W::reached("a home out of touch");
             tracing::warn!(
                 left_behind,
-                hangs = node.disk_hangs(),
+                hangs = node.health.hangs(),
                 "out of touch with the leader, or without a disk: clients are sent elsewhere"
             );
             node.hub.close_for(Some(Refusal::NoLeader));

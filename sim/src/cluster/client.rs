@@ -218,7 +218,12 @@ pub(super) async fn connect<W: World>(seat: &mut ClientSeat) -> Result<Client<W>
     loop {
         match Client::start(settings.clone(), seat.host.clone()).await {
             Ok(client) => return Ok(client),
-            Err(Error::Unreachable { .. }) => W::sleep(PAUSE).await,
+            Err(Error::Unreachable { .. }) => {
+                // Servers may have been replaced meanwhile: whoever runs this client tells it of others.
+                settings.servers = seat.plan.server_hosts().iter().map(|server| address(server)).collect();
+                W::sleep(PAUSE).await;
+            }
+            Err(Error::NoSuchHome { .. }) => settings.home = None,
             Err(error) => return Err(format!("connecting: {error}")),
         }
     }

@@ -184,6 +184,18 @@ impl Content {
         }
     }
 
+    /// The machine's memory of these bytes goes, as far as it takes them for clean: what a failed sync left there without
+    /// the platter having it.
+    pub(super) fn forget(&mut self, offset: u64, bytes: u64) {
+        let range = offset / SECTOR_BYTES..offset.saturating_add(bytes).div_ceil(SECTOR_BYTES);
+        let stale = self.unsynced.range(range).filter(|(_, unsynced)| !unsynced.covered);
+        for sector in stale.map(|(sector, _)| *sector).collect::<Vec<u64>>() {
+            if let Some(unsynced) = self.unsynced.remove(&sector) {
+                self.restore(sector, unsynced.durable.as_deref());
+            }
+        }
+    }
+
     pub(super) fn sync_failed(&mut self) {
         self.unsynced.values_mut().for_each(|unsynced| unsynced.covered = false);
         self.len_covered = false;
@@ -220,6 +232,34 @@ impl Content {
         self.durable_len = len;
         self.len_set = false;
         self.len_covered = true;
+    }
+
+    /// Changes a bit that is on the platter, and says which: byte and bit. Mostly one of something that was written,
+    /// now and then one of a file's zeros.
+    pub(super) fn flip(&mut self, random: &mut Stream) -> Option<(u64, u32)> {
+        let durable: Vec<u64> = self.pages.keys().copied().collect();
+        let written: Vec<u64> = self.pages.iter().filter(|(_, bytes)| bytes.is_some()).map(|(page, _)| *page).collect();
+        let pages = if written.is_empty() || random.random_bool(0.1) { durable } else { written };
+        let page = *pages.get(random.random_range(0..pages.len().max(1)))?;
+        let bytes = self.pages.get_mut(&page)?.get_or_insert_with(|| Box::new([0; PAGE_BYTES as usize]));
+        let first = page * PAGE_BYTES / SECTOR_BYTES;
+        let sectors = (first..first + PAGE_BYTES / SECTOR_BYTES)
+            .filter(|sector| !self.unsynced.contains_key(sector) && sector * SECTOR_BYTES < self.len);
+        let (mut full, mut all) = (Vec::new(), Vec::new());
+        for sector in sectors {
+            let start = (sector * SECTOR_BYTES % PAGE_BYTES) as usize;
+            if bytes[start..start + SECTOR].iter().any(|b| *b != 0) {
+                full.push(sector);
+            }
+            all.push(sector);
+        }
+        let sectors = if full.is_empty() { all } else { full };
+        let sector = *sectors.get(random.random_range(0..sectors.len().max(1)))?;
+        let end = self.len.min((sector + 1) * SECTOR_BYTES);
+        let offset = random.random_range(sector * SECTOR_BYTES..end);
+        let bit = random.random_range(0..8);
+        bytes[(offset % PAGE_BYTES) as usize] ^= 1 << bit;
+        Some((offset, bit))
     }
 
     fn restore(&mut self, sector: u64, durable: Option<&Sector>) {

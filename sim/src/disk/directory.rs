@@ -50,6 +50,14 @@ pub(super) enum Node {
 }
 
 impl Node {
+    /// Makes a file's content or a directory's names durable.
+    pub(super) fn sync(&self) {
+        match self {
+            Self::File(file) => file.change(Content::sync),
+            Self::Directory(directory) => sync(directory),
+        }
+    }
+
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::File(one), Self::File(two)) => Arc::ptr_eq(one, two),

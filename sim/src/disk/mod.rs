@@ -9,6 +9,7 @@
 //! it, which ends with the process: what a destructor still writes after the crash goes nowhere.
 
 mod content;
+mod damage;
 mod directory;
 #[cfg(test)]
 mod model_test;
@@ -45,6 +46,8 @@ pub struct DiskFaults {
     pub write_error: f64,
     /// A sync takes so much longer.
     pub sync_delay: Duration,
+    /// A sync that begins before this moment of the run ends at it.
+    pub stuck_until: Duration,
 }
 
 /// One machine's disk, as its owner (the runner) has it.
@@ -75,6 +78,10 @@ struct State {
     fuse: Option<u32>,
     /// It has gone: every operation fails until [`Drive::power_cut`].
     dark: bool,
+    /// The present process was given an error that the disk is to blame for.
+    failed: bool,
+    /// Syncs that stand still, and until when: what they are of is durable then.
+    stuck: Vec<(Duration, Node)>,
 }
 
 impl Drive {
@@ -92,6 +99,8 @@ impl Drive {
             sync_ms,
             fuse: None,
             dark: false,
+            failed: false,
+            stuck: Vec::new(),
         };
         Self(Arc::new(Shared { host: host.to_owned(), state: Mutex::new(state) }))
     }
@@ -114,6 +123,13 @@ impl Drive {
         state.end_process();
         state.fuse = None;
         state.dark = false;
+        // A sync that stood still has made nothing durable that a power cut does not happen to leave.
+        let now = context::with(context::Context::elapsed).unwrap_or_default();
+        for (until, node) in std::mem::take(&mut state.stuck) {
+            if until <= now {
+                node.sync();
+            }
+        }
         let State { root, random, .. } = &mut *state;
         directory::crash(root, random);
     }
@@ -123,6 +139,7 @@ impl Drive {
         let mut state = self.0.state.lock();
         state.end_process();
         state.root = DirectoryNode::default();
+        state.stuck.clear();
     }
 
     /// The power goes at the `operations`-th change from now (0: the next), in the middle of whatever is being done.
@@ -145,6 +162,18 @@ impl Drive {
         self.0.state.lock().limit = bytes;
     }
 
+    /// Only so many bytes more fit, or even fewer if that was so already.
+    pub fn leave_only(&self, bytes: u64) {
+        let mut state = self.0.state.lock();
+        let limit = state.used.load(Ordering::Relaxed).saturating_add(bytes);
+        state.limit = Some(state.limit.map_or(limit, |before| before.min(limit)));
+    }
+
+    /// Whether the process that has it now was given an error for which the disk is to blame.
+    pub fn has_failed(&self) -> bool {
+        self.0.state.lock().failed
+    }
+
     /// Bytes in use, in whole pages.
     pub fn used_bytes(&self) -> u64 {
         self.0.state.lock().used.load(Ordering::Relaxed)
@@ -155,6 +184,7 @@ impl State {
     fn end_process(&mut self) {
         self.process += 1;
         self.locked = false;
+        self.failed = false;
     }
 
     fn free(&self) -> u64 {
@@ -163,7 +193,25 @@ impl State {
     }
 
     fn fails(&mut self, probability: f64) -> bool {
-        probability > 0.0 && self.random.random_bool(probability)
+        let fails = probability > 0.0 && self.random.random_bool(probability);
+        self.failed |= fails;
+        fails
+    }
+
+    /// Makes `node` durable now or, if syncs stand still, some time later; says how long whoever asked has to wait.
+    fn sync(&mut self, node: Node) {
+        let drawn = Duration::from_millis(self.delays.random_range(self.sync_ms.clone()));
+        let mut cost = drawn + self.faults.sync_delay;
+        let now = context::with(context::Context::disk_time).unwrap_or_default();
+        let stuck = self.faults.stuck_until.saturating_sub(now);
+        if stuck.is_zero() {
+            node.sync();
+        } else {
+            cost += stuck;
+            self.stuck.retain(|(until, _)| *until > now);
+            self.stuck.push((now + stuck, node));
+        }
+        context::with(|run| run.add_cost(cost));
     }
 }
 
@@ -327,13 +375,12 @@ impl Disk for SimDisk {
 
     fn sync_directory(&self, path: &str) -> io::Result<()> {
         self.on_names("disk.syncdir", path, Access::Change, |state| {
-            charge_sync(state);
             let directory = directory_at(&state.root, path)?;
             let probability = state.faults.sync_error;
             if state.fails(probability) {
                 return Err(injected());
             }
-            directory::sync(&directory);
+            state.sync(Node::Directory(directory));
             Ok(())
         })
     }
@@ -400,6 +447,12 @@ impl File for SimFile {
         self.done("disk.read", &fields, result)
     }
 
+    fn forget(&self, offset: u64, bytes: u64) {
+        if self.disk.begin(Access::Read).is_ok() {
+            self.node.change(|content| content.forget(offset, bytes));
+        }
+    }
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let result = self.disk.begin(Access::Change).and_then(|(mut state, cut)| {
             let probability = state.faults.write_error;
@@ -439,23 +492,16 @@ impl File for SimFile {
             if cut {
                 return Err(power_gone());
             }
-            charge_sync(&mut state);
             let probability = state.faults.sync_error;
             if state.fails(probability) {
                 self.node.change(content::Content::sync_failed);
                 return Err(injected());
             }
-            self.node.change(content::Content::sync);
+            state.sync(Node::File(self.node.clone()));
             Ok(())
         });
         self.done("disk.sync", &[], result)
     }
-}
-
-fn charge_sync(state: &mut State) {
-    let drawn = Duration::from_millis(state.delays.random_range(state.sync_ms.clone()));
-    let cost = drawn + state.faults.sync_delay;
-    context::with(|run| run.add_cost(cost));
 }
 
 fn injected() -> io::Error {

@@ -8,6 +8,7 @@
 //! body 16..400
 //! at 2.1s for 1.3s crash a
 //! at 4s for 2s partition a | b c
+//! at 5s for 4s remove a
 //! ```
 //!
 //! One line is one setting or one fault interval, and no line needs another one: deleting any leaves a valid plan. A
@@ -23,15 +24,20 @@ mod fault;
 mod mix;
 mod parse;
 mod quiet;
+pub mod strategy;
 mod swarm;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-pub use self::fault::{ClockFault, DiskFault, Fault, Groups, HostFault, Interval, LEADER, NetworkFault, Rate};
+pub use self::fault::{
+    ClockFault, Directory, DiskFault, Fault, Files, Groups, HostFault, Interval, LEADER, MembershipFault, NetworkFault,
+    Operation, Rate,
+};
 pub use self::mix::Mix;
 pub use self::parse::BadPlan;
 
@@ -62,8 +68,10 @@ impl fmt::Display for Millis {
 pub struct Plan {
     /// What every stream of random numbers of the run grows from.
     pub seed: u64,
-    /// The servers' names.
+    /// The names of the servers that found the cluster.
     pub servers: Vec<String>,
+    /// Servers that are there, empty, and belong to no cluster until they are added.
+    pub spares: Vec<String>,
     /// How many clients; they are called `client1`, `client2`…
     pub clients: u32,
     /// How many messages each client sends.
@@ -74,6 +82,8 @@ pub struct Plan {
     pub pace: RangeInclusive<Millis>,
     /// How many bytes of bodies a server keeps in memory: with more, it takes a checkpoint and reads them back.
     pub memory: u64,
+    /// How many log entries stay when the log is cleaned. A server that lacks more gets a snapshot.
+    pub keep: u64,
     /// How many bytes of recent log entries a server keeps in memory.
     pub cache: u64,
     /// Silence after which a follower stands for election. A leader says three times as often that it is there.
@@ -110,11 +120,13 @@ impl Default for Plan {
         Self {
             seed: 0,
             servers: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            spares: Vec::new(),
             clients: 4,
             messages: 50,
             body: 16..=400,
             pace: Millis(0)..=Millis(40),
             memory: 1 << 20,
+            keep: 512,
             cache: 1 << 20,
             election: Millis(150)..=Millis(300),
             latency: Millis(1)..=Millis(8),
@@ -134,6 +146,36 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// The names of all hosts that may be servers: founders and spares.
+    pub fn server_hosts(&self) -> Vec<String> {
+        self.servers.iter().chain(&self.spares).cloned().collect()
+    }
+
+    /// How many disks may be lost in the whole run: a minority of the smallest cluster that there may be.
+    pub fn losses_allowed(&self) -> usize {
+        let removals = self.faults.iter().filter(|i| matches!(i.fault, Fault::Membership(MembershipFault::Remove(_))));
+        (self.servers.len().saturating_sub(removals.count()).max(1) - 1) / 2
+    }
+
+    /// How many servers may lose what was durable on their disks, in the whole run. A leader is known by name only when
+    /// the plan runs: it counts as another one each time.
+    pub fn losses(&self) -> usize {
+        let leaders = self.struck_by_line().filter(|host| *host == LEADER).count();
+        self.struck().len() + leaders
+    }
+
+    /// The servers of which lines that name them take away what was durable.
+    pub(crate) fn struck(&self) -> BTreeSet<String> {
+        self.struck_by_line().filter(|host| *host != LEADER).map(str::to_owned).collect()
+    }
+
+    fn struck_by_line(&self) -> impl Iterator<Item = &str> {
+        self.faults.iter().filter_map(|interval| match &interval.fault {
+            Fault::Disk(fault) if fault.destroys() => Some(fault.host()),
+            _ => None,
+        })
+    }
+
     /// The clients' names.
     pub fn client_names(&self) -> Vec<String> {
         (1..=self.clients).map(|n| format!("client{n}")).collect()
@@ -146,6 +188,11 @@ impl Plan {
         let core: Vec<String> = self.servers.iter().filter(|name| self.core.contains(name)).cloned().collect();
         let lost = |name: &&String| self.faults.iter().any(|interval| interval.fault.loses_disk_of(name));
         let kept = core.iter().filter(|name| !lost(name)).count();
+        // What is a majority depends on who belongs to the cluster.
+        let is_change = |interval: &&Interval| matches!(interval.fault, Fault::Membership(_));
+        if self.faults.iter().any(|interval| is_change(&interval)) {
+            return None;
+        }
         (kept > self.servers.len() / 2 && core.len() < self.servers.len()).then_some(core)
     }
 
@@ -159,7 +206,8 @@ impl Plan {
         }
         for interval in &self.faults {
             for host in interval.fault.hosts() {
-                if host != LEADER && !self.servers.iter().chain(&clients).any(|name| *name == host) {
+                if host != LEADER && !self.servers.iter().chain(&self.spares).chain(&clients).any(|name| *name == host)
+                {
                     warnings.push(format!("`{interval}` names {host}, which is no host of this plan"));
                 }
             }
@@ -179,11 +227,15 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}", self.seed)?;
         writeln!(f, "servers {}", self.servers.join(" "))?;
+        if !self.spares.is_empty() {
+            writeln!(f, "spares {}", self.spares.join(" "))?;
+        }
         writeln!(f, "clients {}", self.clients)?;
         writeln!(f, "messages {}", self.messages)?;
         writeln!(f, "body {}", range(&self.body))?;
         writeln!(f, "pace {}", range(&self.pace))?;
         writeln!(f, "memory {}", self.memory)?;
+        writeln!(f, "keep {}", self.keep)?;
         writeln!(f, "cache {}", self.cache)?;
         writeln!(f, "election {}", range(&self.election))?;
         writeln!(f, "latency {}", range(&self.latency))?;

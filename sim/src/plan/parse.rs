@@ -54,11 +54,13 @@ impl Plan {
                     return Err(format!("`{LEADER}` stands for whichever server leads, so none is called that"));
                 }
             }
+            "spares" => self.spares = names(rest)?,
             "clients" => self.clients = number(rest)?,
             "messages" => self.messages = number(rest)?,
             "body" => self.body = range(rest, number)?,
             "pace" => self.pace = range(rest, millis)?,
             "memory" => self.memory = number(rest)?,
+            "keep" => self.keep = number(rest)?,
             "cache" => self.cache = number(rest)?,
             "election" => self.election = range(rest, positive)?,
             "latency" => self.latency = range(rest, millis)?,

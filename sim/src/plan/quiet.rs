@@ -3,7 +3,10 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{DiskFault, Fault, Groups, HostFault, Interval, LEADER, NetworkFault, Plan};
+use super::{Fault, Groups, HostFault, Interval, LEADER, NetworkFault, Plan};
+
+/// How long a server that ended for its disk may take until it serves again.
+const RESTART_MS: u64 = 2000;
 
 /// What a fault leaves out of order while it is on.
 enum Disturbs {
@@ -60,8 +63,12 @@ impl Plan {
 
 /// A server whose disk was lost is out of order until it has joined anew, and when that is the plan does not say.
 fn end_of_disturbance(interval: &Interval) -> u64 {
-    match interval.fault {
-        Fault::Disk(DiskFault::LostDisk(_)) => u64::MAX,
+    match &interval.fault {
+        Fault::Disk(fault) if fault.destroys() => u64::MAX,
+        // It may have ended, and is started again a little later.
+        Fault::Disk(_) => interval.end().0.saturating_add(RESTART_MS),
+        // From then on a majority is one of other servers.
+        Fault::Membership(_) => u64::MAX,
         _ => interval.end().0,
     }
 }
@@ -72,8 +79,8 @@ fn disturbs(fault: &Fault, plan: &Plan) -> Disturbs {
     match fault {
         Fault::Host(HostFault::PowerCut) => Disturbs::Everybody,
         Fault::Host(_) | Fault::Network(NetworkFault::Isolate(_)) if names_leader => Disturbs::SomeServer,
-        Fault::Disk(DiskFault::SlowSync(..) | DiskFault::LostDisk(_)) if names_leader => Disturbs::SomeServer,
-        Fault::Host(_) | Fault::Disk(DiskFault::SlowSync(..) | DiskFault::LostDisk(_)) => Disturbs::Hosts(hosts),
+        Fault::Disk(_) if names_leader => Disturbs::SomeServer,
+        Fault::Host(_) | Fault::Disk(_) => Disturbs::Hosts(hosts),
         Fault::Network(NetworkFault::Isolate(_)) => Disturbs::Hosts(hosts),
         _ if names_leader => Disturbs::Everybody,
         Fault::Network(fault) => match fault {

@@ -67,6 +67,25 @@ fn disk_fault() -> impl Strategy<Value = DiskFault> {
     prop_oneof![
         name().prop_map(DiskFault::LostDisk),
         (name(), millis()).prop_map(|(host, by)| DiskFault::SlowSync(host, by)),
+        name().prop_map(DiskFault::StuckSync),
+        (name(), rate(10_000)).prop_map(|(host, rate)| DiskFault::SyncErrors(host, rate)),
+        (name(), prop::sample::select(Operation::ALL), rate(10_000))
+            .prop_map(|(host, operation, rate)| DiskFault::IoErrors(host, operation, rate)),
+        (name(), any::<u64>()).prop_map(|(host, kib)| DiskFault::FullDisk(host, kib)),
+        (
+            name(),
+            prop::sample::select(Files::ALL),
+            prop::sample::select(vec![
+                DiskFault::Flip as fn(String, Files) -> DiskFault,
+                DiskFault::Rot,
+                DiskFault::Truncate,
+                DiskFault::RemoveFile,
+            ])
+        )
+            .prop_map(|(host, files, make)| make(host, files)),
+        (name(), prop::sample::select(Directory::ALL))
+            .prop_map(|(host, directory)| DiskFault::LostDirectory(host, directory)),
+        name().prop_map(DiskFault::FlipSnapshot),
     ]
 }
 
@@ -77,12 +96,22 @@ fn clock_fault() -> impl Strategy<Value = ClockFault> {
     ]
 }
 
+fn membership_fault() -> impl Strategy<Value = MembershipFault> {
+    prop_oneof![
+        name().prop_map(MembershipFault::Add),
+        name().prop_map(MembershipFault::Remove),
+        name().prop_map(MembershipFault::Transfer),
+        Just(MembershipFault::RollingRestart),
+    ]
+}
+
 fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         host_fault().prop_map(Fault::Host),
         network_fault().prop_map(Fault::Network),
         disk_fault().prop_map(Fault::Disk),
         clock_fault().prop_map(Fault::Clock),
+        membership_fault().prop_map(Fault::Membership),
     ]
 }
 
@@ -90,13 +119,13 @@ fn plan() -> impl Strategy<Value = Plan> {
     let interval = (millis(), millis(), fault()).prop_map(|(at, lasts, fault)| Interval { at, lasts, fault });
     let cluster = (any::<u64>(), names(1), any::<u32>(), any::<u32>(), span(any::<u64>()));
     let delays = (span(millis()), span(millis()), span(millis()), span(millis()));
-    let settings = (any::<u64>(), any::<u64>(), span(positive()));
+    let settings = (any::<u64>(), any::<u64>(), any::<u64>(), span(positive()), names(0));
     let phases = (positive(), positive(), positive(), positive(), positive(), positive());
     let core = (prop::collection::btree_set(name(), 0..4), super::mix::tests::mix());
     (cluster, settings, delays, phases, core, prop::collection::vec(interval, 0..8)).prop_map(
         |(
             (seed, servers, clients, messages, body),
-            (memory, cache, election),
+            (memory, cache, keep, election, spares),
             (pace, latency, work, sync),
             (tick, duration, core_liveness, liveness, service, patience),
             (core, mix),
@@ -104,7 +133,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         )| {
             let core = core.into_iter().collect();
             let plan = Plan { seed, servers, clients, messages, body, memory, cache, election, ..Plan::default() };
-            let plan = Plan { pace, latency, work, sync, tick, duration, liveness, faults, ..plan };
+            let plan = Plan { pace, keep, spares, latency, work, sync, tick, duration, liveness, faults, ..plan };
             Plan { core, core_liveness, service, patience, mix, ..plan }
         },
     )
@@ -126,7 +155,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_parser_panic(text in "(at|for|seed|body|hold|loss|delay|one-way|clock-jump|>|%|a|\\||[0-9.]{1,24}|ms|s|\\.\\.| |\n){0,40}") {
+    fn no_text_makes_the_parser_panic(text in "(at|for|seed|body|hold|loss|delay|one-way|clock-jump|flip|io-errors|read|>|%|a|\\||[0-9.]{1,24}|ms|s|\\.\\.| |\n){0,40}") {
         let _ = text.parse::<Plan>();
     }
 }
@@ -166,6 +195,11 @@ fn what_is_no_plan_is_refused_with_its_line() {
         ("at 1s for 1s loss 5 a | b", "no share"),
         ("at 1s for 1s loss 101% a | b", "at most 100%"),
         ("at 1s for 1s delay 5ms a | b", "a range"),
+        ("at 1s for 1s io-errors a 5%", "WHO read 5%"),
+        ("at 1s for 1s io-errors a append 5%", "none of `read`, `write`"),
+        ("at 1s for 1s flip a", "WHO log|"),
+        ("at 1s for 1s flip a everything", "none of `log`"),
+        ("at 1s for 1s full-disk a 1KiB", "no number"),
         ("at 1s for 1s clock-jump a 5s", "ahead"),
         ("at 1s for 1s clock-drift a +51%", "at most 50%"),
     ] {

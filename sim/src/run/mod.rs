@@ -9,6 +9,7 @@
 mod faults;
 mod hosts;
 mod progress;
+mod supervisor;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,7 +27,8 @@ use crate::oracle::raft::Raft;
 use crate::oracle::{self, Promise, Violation};
 use crate::plan::{Millis, Plan};
 use crate::random::stream;
-use crate::scenario::{Scenario, Stage, Stages, View};
+use crate::reach::Reach;
+use crate::scenario::{Orders, Scenario, Stage, Stages, View};
 use crate::trace::{Event, Lines, Trace};
 
 /// The wall clock at the start of every run: the first moment of 2026.
@@ -99,6 +101,8 @@ pub struct Outcome {
     pub lines: Vec<String>,
     /// How many faults of each kind began.
     pub faults: BTreeMap<&'static str, u32>,
+    /// The places that were reached.
+    pub reach: Reach,
     /// Disk operations outside of `World::blocking`, which hold up a thread in production.
     pub operations_outside_blocking: u64,
 }
@@ -119,6 +123,7 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
         progress: Progress::new(&plan),
         journal: &journal,
         stages: &stages,
+        orders: Orders::default(),
         scenario,
         plan: plan.clone(),
         raft: Raft::default(),
@@ -136,6 +141,7 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
     // The trace ends before destructors run: what the end of the simulation does to them is not part of the run.
     let trace = context.take_trace();
     let (events, hash) = trace.as_ref().map_or((0, 0), |trace| (trace.count(), trace.hash()));
+    let reach = trace.as_ref().map(|trace| trace.reach().clone()).unwrap_or_default();
     let (lines, verdict) = match trace.map(Trace::finish) {
         Some(Ok(lines)) => (lines, verdict),
         Some(Err(error)) => (Vec::new(), Verdict::Harness(format!("cannot write the trace: {error}"))),
@@ -143,7 +149,7 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
     };
     let operations_outside_blocking = context.operations_outside_blocking();
     drop(runner);
-    Outcome { verdict, hash, events, simulated, history, lines, faults, operations_outside_blocking }
+    Outcome { verdict, hash, events, simulated, history, lines, faults, reach, operations_outside_blocking }
 }
 
 /// A panic says most, then a contradiction, then a broken promise, then what did not come to be.
@@ -194,6 +200,8 @@ pub(super) struct Runner<'a> {
     progress: Progress,
     journal: &'a Journal,
     stages: &'a Stages,
+    /// What the operator is told.
+    orders: Orders,
     scenario: &'a dyn Scenario,
     plan: Arc<Plan>,
     raft: Raft,
@@ -214,7 +222,7 @@ impl Runner<'_> {
             self.come_to_rest(Stage::CoreService, "the core is asked to serve", self.plan.core_liveness, &core)?;
         }
         self.faults_until(Duration::MAX);
-        let all = self.plan.servers.clone();
+        let all = self.plan.server_hosts();
         self.come_to_rest(Stage::Heal, "the faults have ended", self.plan.liveness, &all)?;
         self.come_to_rest(Stage::Calm, "fresh sends are due", self.plan.liveness, &all)?;
         self.enter_stage(Stage::Stop, "stop");
@@ -227,6 +235,7 @@ impl Runner<'_> {
         self.enter_stage(stage, since);
         self.until(bound, since, |runner| {
             runner.progress.missing(runner.journal, stage)?;
+            runner.hosts.servers_missing(healthy)?;
             let view =
                 View { observed: runner.context.observed(), plan: runner.plan.clone(), healthy: healthy.to_vec() };
             runner.scenario.settled(&view)
@@ -285,6 +294,8 @@ impl Runner<'_> {
         stepped.map_err(|error| Verdict::Harness(error.to_string()))?;
         self.clear_up_after_power_cuts();
         self.clear_up_after_stops();
+        self.replace_retired_disks();
+        self.look_after_servers();
         self.judge_news()?;
         self.hosts.ended_by_itself().map_or(Ok(()), |what| Err(Verdict::Crash(what)))
     }

@@ -63,6 +63,8 @@ fn told(what: &What) -> (Kind, String, Option<&SendKey>) {
             (Kind::Client, format!("hears of {server} that it {role} in term {term} and has applied {applied}"), None)
         }
         What::Rested { stage } => (Kind::Client, format!("sends no more in the stage {stage:?}"), None),
+        What::Ordered { what } => (Kind::Client, format!("is told: {what}"), None),
+        What::CarriedOut { what, how } => (Kind::Client, format!("{what}: {how}"), None),
         What::Died => (Kind::Down, "dies".to_owned(), None),
     }
 }

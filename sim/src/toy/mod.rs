@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::plan::Plan;
 use crate::record::Interpreter;
-use crate::scenario::{ClientSeat, Scenario, ServerSeat};
+use crate::scenario::{ClientSeat, Ending, Scenario, ServerSeat};
 use crate::world::SimWorld;
 
 const PORT: u16 = 8080;
@@ -59,7 +59,25 @@ impl Toy {
 }
 
 /// The faults that the toy bears: it replicates nothing, so what its disk has synced must be there again.
-const BEARS: [&str; 8] = ["crash", "bounce", "stop", "power-cut", "pause", "partition", "hold", "slow-sync"];
+const BEARS: [&str; 17] = [
+    "crash",
+    "bounce",
+    "stop",
+    "power-cut",
+    "pause",
+    "partition",
+    "bridge",
+    "one-way",
+    "isolate",
+    "hold",
+    "loss",
+    "delay",
+    "reset",
+    "slow-sync",
+    "stuck-sync",
+    "clock-jump",
+    "clock-drift",
+];
 
 impl Scenario for Toy {
     fn plan_of(&self, seed: u64) -> Plan {
@@ -68,7 +86,7 @@ impl Scenario for Toy {
         plan
     }
 
-    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
+    fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), Ending>> {
         server::start::<SimWorld>(*self, seat)
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Flaw, Letter, PORT, Pipe, Reply, Request, Toy};
-use crate::scenario::ServerSeat;
+use crate::scenario::{Ending, ServerSeat};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 enum Record {
@@ -42,14 +42,14 @@ type Call = (Request, oneshot::Sender<Reply>);
 
 /// Boxed here, while the world is a parameter: of a concrete one rustc cannot show that the future is `Send`
 /// (<https://github.com/rust-lang/rust/issues/102211>).
-pub(super) fn start<W: World>(toy: Toy, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
+pub(super) fn start<W: World>(toy: Toy, seat: ServerSeat) -> BoxFuture<'static, Result<(), Ending>> {
     Box::pin(run::<W>(toy, seat))
 }
 
-async fn run<W: World>(toy: Toy, seat: ServerSeat) -> Result<(), String> {
-    let disk = seat.host.disk.clone().ok_or("a server needs a disk")?;
+async fn run<W: World>(toy: Toy, seat: ServerSeat) -> Result<(), Ending> {
+    let disk = seat.host.disk.clone().ok_or_else(|| Ending::Other("a server needs a disk".to_owned()))?;
     let opened = W::blocking(move || open(&*disk)).await;
-    let Opened { file, mut state, mut end } = opened.map_err(|error| error.to_string())?;
+    let Opened { file, mut state, mut end } = opened.map_err(|error| Ending::Disk(error.to_string()))?;
     let listener = seat.host.network.listen(&format!("{}:{PORT}", seat.name)).await.map_err(|e| e.to_string())?;
     let (calls, mut inbox) = mpsc::channel(256);
     W::spawn(accept::<W>(listener, calls));
@@ -81,14 +81,14 @@ async fn run<W: World>(toy: Toy, seat: ServerSeat) -> Result<(), String> {
                 file.write_at(at, &bytes)?;
                 if toy.has(Flaw::NoSync) { Ok(()) } else { file.sync() }
             });
-            wrote.await.map_err(|error| error.to_string())?;
+            wrote.await.map_err(|error| Ending::Disk(error.to_string()))?;
         }
         for (reply, answer) in replies {
             // A client that has gone needs no answer.
             let _ = reply.send(answer);
         }
     }
-    Err("the listener has gone".to_owned())
+    Err(Ending::Other("the listener has gone".to_owned()))
 }
 
 async fn accept<W: World>(mut listener: Box<dyn Listener>, calls: mpsc::Sender<Call>) {

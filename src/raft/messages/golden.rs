@@ -104,7 +104,7 @@ fn messages_between_servers() {
     both::<VoteResponse<Config>>(&mut golden, "vote-reply", &VoteResponse::new(Vote::new(6, 2), last, true));
     both::<TransferLeaderRequest<Config>>(&mut golden, "transfer", &TransferLeaderRequest::new(vote, 2, last));
     let meta = SnapshotMeta { last_log_id: last, last_membership: StoredMembership::new(last, membership()) };
-    both(&mut golden, "snapshot-begin", &SnapshotBegin { vote, meta });
+    both(&mut golden, "snapshot-begin", &SnapshotBegin::new(vote, meta));
     golden.finish();
 }
 
@@ -122,7 +122,7 @@ proptest! {
         let _ = take_append::<RealWorld>(&head);
         let _ = from_log(LogEntry { index: 1, head: head.clone(), body: Bytes::new() });
         let _ = CheckpointMeta::decode(&head);
-        let _ = frame::take::<SnapshotBegin>(&head);
+        let _ = frame::take::<SnapshotBegin>(&head).map(|(begin, _)| begin.check());
         let request: AppendEntriesRequest<Config> = AppendEntriesRequest {
             vote: Vote::new(1, 1), prev_log_id: None, entries: entries(), leader_commit: None,
         };
@@ -131,5 +131,22 @@ proptest! {
         let payload = buffer.freeze().slice(frame::HEADER_BYTES..);
         let cut = cut.index(payload.len());
         prop_assert!(take_append::<RealWorld>(&payload.slice(..cut)).is_err(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_snapshots_first_frame_is_noticed() {
+    let meta = SnapshotMeta {
+        last_log_id: Some(log_id(3, 17)),
+        last_membership: StoredMembership::new(Some(log_id(1, 4)), membership()),
+    };
+    let mut bytes = BytesMut::new();
+    frame::put_postcard(&mut bytes, &SnapshotBegin::new(Vote::new_committed(3, 2), meta.clone()));
+    assert_eq!(frame::take::<SnapshotBegin>(&bytes).unwrap().0.check().unwrap().1, meta);
+    for bit in 0..bytes.len() * 8 {
+        let mut bytes = bytes.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let read = frame::take::<SnapshotBegin>(&bytes).ok().and_then(|(begin, _)| begin.check().ok());
+        assert!(read.is_none(), "bit {bit}: {read:?}");
     }
 }

@@ -199,6 +199,11 @@ impl SnapshotWriter {
         Ok(())
     }
 
+    /// Whether the last chunk is in.
+    pub fn is_complete(&self) -> bool {
+        self.end
+    }
+
     /// The last chunk is in: with `meta` as its meta value the snapshot becomes the checkpoint, durably and at once.
     /// Readers of the one before go on reading that.
     ///

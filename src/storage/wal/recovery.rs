@@ -21,6 +21,7 @@ use bytes::Bytes;
 
 use super::batch::{self, Found, Header, SECTOR};
 use super::index::{Index, Place};
+use super::newest::Note;
 use super::record::{Record, Start, take_record};
 use super::segment::{self, FIRST_BATCH, Named, Segment};
 use super::{LogError, MetaKey, newest};
@@ -68,7 +69,12 @@ pub fn recover(disk: &dyn Disk, shard: ShardId) -> Result<Recovered, LogError> {
         }
     }
     let note = newest::read(disk)?;
-    let next_segment = numbers.iter().chain(&unfinished).chain(&note).max().map_or(1, |last| last + 1);
+    let next_segment = numbers
+        .iter()
+        .chain(&unfinished)
+        .chain(note.as_ref().map(|note| &note.newest))
+        .max()
+        .map_or(1, |last| last + 1);
     segment::remove_unfinished(disk, &unfinished)?;
 
     let mut all = Vec::new();
@@ -124,9 +130,10 @@ pub fn recover(disk: &dyn Disk, shard: ShardId) -> Result<Recovered, LogError> {
         spare = Some(segment.clone());
     }
     // The note first: it must never name a segment that is not there.
-    let last = spare.as_ref().or(end.as_ref().map(|(segment, _)| segment)).map_or(0, |segment| segment.number);
-    if note != Some(last) {
-        newest::write(disk, last)?;
+    let current = end.as_ref().map_or(0, |(segment, _)| segment.number);
+    let now = Note { newest: spare.as_ref().map_or(current, |spare| spare.number), current };
+    if note != Some(now) {
+        newest::write(disk, now)?;
     }
     segment::remove(disk, &extra)?;
     disk.sync_directory(segment::DIRECTORY)?;

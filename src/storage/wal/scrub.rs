@@ -3,9 +3,10 @@
 use std::io;
 
 use super::batch::SECTOR;
+use super::newest::{self, Note};
 use super::recovery::{Next, damage, read_batch};
 use super::segment::{self, FIRST_BATCH, Named, Segment};
-use super::{Log, LogError, newest};
+use super::{Log, LogError};
 use crate::wire::ShardId;
 use crate::world::{Disk, World};
 
@@ -49,24 +50,25 @@ impl<W: World> Log<W> {
     /// Whether the files still have their names.
     async fn scrub_names(&self) -> io::Result<()> {
         let used = || self.handle.shared.state.lock().segments.keys().copied().collect::<Vec<u64>>();
-        let before = used();
-        let disk = self.handle.shared.disk.clone();
-        let (note, there) = W::blocking(move || look(&*disk)).await?;
-        // Those that were removed meanwhile are not missing.
-        let after = used();
-        let missing = before.iter().find(|number| after.contains(number) && !there.contains(number));
-        if let Some(number) = missing {
-            let why = "its file is gone".to_owned();
-            return Err(LogError::Damaged { segment: *number, offset: 0, why }.into());
+        loop {
+            let before = used();
+            let disk = self.handle.shared.disk.clone();
+            let (note, there) = W::blocking(move || look(&*disk)).await?;
+            if used() != before {
+                continue;
+            }
+            if let Some(number) = before.iter().find(|number| !there.contains(number)) {
+                let why = "its file is gone".to_owned();
+                return Err(LogError::Damaged { segment: *number, offset: 0, why }.into());
+            }
+            return Ok(newest::check(note, &there, before.last().copied().unwrap_or(0))?);
         }
-        newest::check(note, &there, 0)?;
-        Ok(())
     }
 }
 
 /// The note of the newest segment, and the segments that have names. It is read twice, for a spare segment may just be
 /// replaced.
-fn look(disk: &dyn Disk) -> Result<(Option<u64>, Vec<u64>), LogError> {
+fn look(disk: &dyn Disk) -> Result<(Option<Note>, Vec<u64>), LogError> {
     loop {
         let note = newest::read(disk)?;
         let names = disk.list(segment::DIRECTORY)?;

@@ -99,6 +99,12 @@ pub struct State {
 }
 
 impl State {
+    /// These segments are about to be removed.
+    pub fn forget_segments(&mut self, numbers: &[u64]) {
+        self.segments.retain(|number, _| !numbers.contains(number));
+        self.ends.retain(|number, _| !numbers.contains(number));
+    }
+
     /// Whether anything may still be done.
     pub fn check(&self) -> io::Result<()> {
         match &self.poisoned {

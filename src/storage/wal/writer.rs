@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::batch::{Builder, Layout, SECTOR};
 use super::index::{Bounds, Place};
+use super::newest::Note;
 use super::record::{self, Start};
 use super::segment::{self, FIRST_BATCH, Segment};
 use super::state::{Failure, Item, Shared, State};
@@ -37,13 +38,14 @@ pub async fn open<W: World>(disk: Arc<dyn Disk>, mut settings: LogSettings) -> R
         if recovered.end.is_none() && recovered.spare.is_none() {
             let number = recovered.next_segment;
             recovered.next_segment += 1;
-            let LogSettings { segment_bytes, shard, reserve_bytes, .. } = settings;
-            recovered.spare = Some(space::make(&*disk, shard, number, salt, segment_bytes, reserve_bytes)?);
+            let note = Note { newest: number, current: 0 };
+            recovered.spare = Some(space::make(&*disk, &settings, note, salt, settings.segment_bytes)?);
         }
         Ok::<_, LogError>(recovered)
     })
     .await?;
     if let Some((segment, offset)) = recovered.cut {
+        W::reached("a torn tail cut");
         tracing::warn!(segment, offset, "cut a batch off the log's end that was never completely written");
     }
     let bounds = recovered.index.bounds();
@@ -282,6 +284,7 @@ impl Writer {
         .await;
         let (items, lazy) = items;
         if let Err(error) = written {
+            W::reached("a write of the log failed");
             // Whoever waits for this batch comes before whoever waits in the queue.
             let waiting = poison(&self.shared, &error);
             self.tell(items, &Err(&error));
@@ -308,18 +311,15 @@ impl Writer {
             self.apply_notes(&mut state, &items)
         };
         if !superfluous.is_empty() {
+            // First here: the scrub looks for the files of what is known here.
+            self.shared.state.lock().forget_segments(&superfluous);
             let with = self.shared.clone();
-            let numbers = superfluous.clone();
-            if let Err(error) = W::blocking(move || segment::remove(&*with.disk, &numbers)).await {
+            if let Err(error) = W::blocking(move || segment::remove(&*with.disk, &superfluous)).await {
                 let waiting = poison(&self.shared, &error);
                 self.tell(items, &Err(&error));
                 waiting.tell();
                 return Err(error);
             }
-            let mut state = self.shared.state.lock();
-            state.segments.retain(|number, _| !superfluous.contains(number));
-            state.ends.retain(|number, _| !superfluous.contains(number));
-            drop(state);
             self.shared.space.notify_one();
         }
         self.shared.state.lock().writing = false;

@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 
 use rand::RngExt;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::super::{
-    ClockFault, DiskFault, Fault, Groups, HostFault, Interval, LEADER, Millis, NetworkFault, Plan, Rate,
+    ClockFault, Directory, DiskFault, Fault, Files, Groups, HostFault, Interval, LEADER, MembershipFault, Millis,
+    NetworkFault, Operation, Plan, Rate,
 };
 use crate::random::Stream;
 
@@ -50,15 +51,38 @@ const DRAWS: &[(&str, Draw)] = &[
     }),
     ("reset", |r, plan| some(NetworkFault::Reset(split(r, everybody(plan))?), 2000)),
     ("slow-sync", |r, plan| some(DiskFault::SlowSync(server(r, plan), Millis(r.random_range(10..300))), 3000)),
-    ("lost-disk", |r, plan| {
-        // What is accepted survives the loss of a minority's disks, so a plan has no more of them.
-        let is_lost = |interval: &&Interval| matches!(interval.fault, Fault::Disk(DiskFault::LostDisk(_)));
-        let lost = plan.faults.iter().filter(is_lost).count();
-        if lost >= (plan.servers.len() - 1) / 2 {
-            return None;
-        }
-        some(DiskFault::LostDisk(server(r, plan)), 1500)
+    ("add", |r, plan| {
+        // Mostly one that is new; one that was removed comes back.
+        let new = if plan.spares.is_empty() || r.random_bool(0.3) { &plan.servers } else { &plan.spares };
+        some(MembershipFault::Add(one(r, new)), 6000)
     }),
+    ("remove", |r, plan| {
+        let mut smaller = plan.clone();
+        let remove = Fault::Membership(MembershipFault::Remove(server(r, plan)));
+        smaller.faults.push(Interval { at: Millis(0), lasts: Millis(0), fault: remove.clone() });
+        (plan.losses() <= smaller.losses_allowed()).then_some((remove, 6000))
+    }),
+    ("transfer", |r, plan| some(MembershipFault::Transfer(one(r, &plan.server_hosts())), 3000)),
+    ("rolling-restart", |_, _| some(MembershipFault::RollingRestart, 6000)),
+    ("stuck-sync", |r, plan| some(DiskFault::StuckSync(server(r, plan)), if r.random_bool(0.5) { 500 } else { 4000 })),
+    ("sync-errors", |r, plan| {
+        some(DiskFault::SyncErrors(server(r, plan), Rate(wild(r, [100, 1000, 10_000]) as u32)), 2000)
+    }),
+    ("io-errors", |r, plan| {
+        let operation = *Operation::ALL.choose(r)?;
+        some(DiskFault::IoErrors(server(r, plan), operation, Rate(wild(r, [50, 500, 3000]) as u32)), 2000)
+    }),
+    ("full-disk", |r, plan| some(DiskFault::FullDisk(server(r, plan), wild(r, [16, 256, 4096])), 4000)),
+    ("flip", |r, plan| some(DiskFault::Flip(victim(r, plan)?, files(r)), 1)),
+    ("rot", |r, plan| some(DiskFault::Rot(victim(r, plan)?, files(r)), 1500)),
+    ("truncate", |r, plan| some(DiskFault::Truncate(victim(r, plan)?, files(r)), 1500)),
+    ("remove-file", |r, plan| some(DiskFault::RemoveFile(victim(r, plan)?, files(r)), 1500)),
+    ("lost-directory", |r, plan| {
+        let directory = *Directory::ALL.choose(r)?;
+        some(DiskFault::LostDirectory(victim(r, plan)?, directory), 1500)
+    }),
+    ("lost-disk", |r, plan| some(DiskFault::LostDisk(victim(r, plan)?), 1500)),
+    ("flip-snapshot", |r, plan| some(DiskFault::FlipSnapshot(server(r, plan)), 6000)),
     ("clock-jump", |r, plan| {
         let by = Millis(wild(r, [1_000, 60_000, 100_000_000]));
         some(ClockFault::Jump { host: server(r, plan), behind: r.random(), by }, 4000)
@@ -94,6 +118,7 @@ into_fault! {
     NetworkFault => Fault::Network,
     DiskFault => Fault::Disk,
     ClockFault => Fault::Clock,
+    MembershipFault => Fault::Membership,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it is what most draws end with, and some have nothing to give")]
@@ -159,7 +184,21 @@ impl Plan {
 
 /// A server by name, or whichever leads when it begins.
 fn server(random: &mut Stream, plan: &Plan) -> String {
-    if random.random_bool(0.25) { LEADER.to_owned() } else { one(random, &plan.servers) }
+    if random.random_bool(0.25) { LEADER.to_owned() } else { one(random, &plan.server_hosts()) }
+}
+
+/// A server that may lose what was durable on its disk. What is accepted survives that on any minority of the servers, so
+/// a plan strikes no more of them, however often. A leader is known by name only when the plan runs: it counts as another
+/// one each time.
+fn victim(random: &mut Stream, plan: &Plan) -> Option<String> {
+    let named = plan.struck();
+    let left = plan.losses_allowed().saturating_sub(plan.losses());
+    let victim = server(random, plan);
+    (left > 0 || named.contains(&victim)).then_some(victim)
+}
+
+fn files(random: &mut Stream) -> Files {
+    Files::ALL[random.random_range(0..Files::ALL.len())]
 }
 
 fn client(random: &mut Stream, plan: &Plan) -> Option<String> {
@@ -167,7 +206,7 @@ fn client(random: &mut Stream, plan: &Plan) -> Option<String> {
 }
 
 fn everybody(plan: &Plan) -> Vec<String> {
-    plan.servers.iter().cloned().chain(plan.client_names()).collect()
+    plan.server_hosts().into_iter().chain(plan.client_names()).collect()
 }
 
 fn one(random: &mut Stream, names: &[String]) -> String {

@@ -3,6 +3,7 @@
 mod clock;
 mod disk;
 mod host;
+mod membership;
 mod network;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::time::Duration;
 pub(super) use self::host::Fuses;
 use self::network::Links;
 use super::Runner;
-use crate::plan::{Fault, HostFault, Interval, LEADER, Plan};
+use crate::plan::{Fault, HostFault, Interval, LEADER, Millis, Plan};
 use crate::scenario::View;
 use crate::trace::Event;
 
@@ -23,6 +24,8 @@ pub(super) struct Faults {
     /// As the plan has them; one that is on names the leader that it found.
     intervals: Vec<Interval>,
     on: Vec<bool>,
+    /// When everything that is still on ends.
+    duration: Millis,
     counts: BTreeMap<&'static str, u32>,
     links: Links,
     fuses: Fuses,
@@ -39,7 +42,8 @@ pub(super) enum Edge {
 impl Faults {
     pub(super) fn new(plan: &Plan) -> Self {
         let mut due = Vec::new();
-        for (n, interval) in plan.faults.iter().enumerate().filter(|(_, interval)| interval.at < plan.duration) {
+        let intervals = membership::spelled_out(plan);
+        for (n, interval) in intervals.iter().enumerate().filter(|(_, interval)| interval.at < plan.duration) {
             due.push((interval.at.into(), n, Edge::Begin));
             // Whether what is on at the end of the safety phase lasts on is decided then.
             let end = if interval.end() < plan.duration { interval.end().into() } else { Duration::MAX };
@@ -48,8 +52,9 @@ impl Faults {
         due.sort_by(|one, other| other.cmp(one));
         Self {
             due,
-            intervals: plan.faults.clone(),
-            on: vec![false; plan.faults.len()],
+            on: vec![false; intervals.len()],
+            intervals,
+            duration: plan.duration,
             counts: BTreeMap::new(),
             links: Links::default(),
             fuses: Fuses::default(),
@@ -60,6 +65,12 @@ impl Faults {
     /// The faults that are on.
     fn active(&self) -> impl Iterator<Item = &Fault> {
         self.intervals.iter().zip(&self.on).filter(|(_, on)| **on).map(|(interval, _)| &interval.fault)
+    }
+
+    /// The faults that are on, each with the moment at which it ends.
+    fn active_until(&self) -> impl Iterator<Item = (&Fault, Duration)> {
+        let on = self.intervals.iter().zip(&self.on).filter(|(_, on)| **on);
+        on.map(|(interval, _)| (&interval.fault, interval.end().min(self.duration).into()))
     }
 
     pub(super) fn counts(&self) -> BTreeMap<&'static str, u32> {
@@ -133,8 +144,9 @@ impl Runner<'_> {
         match fault {
             Fault::Host(fault) => self.host_fault(fault, planned, edge),
             Fault::Network(fault) => self.network_fault(fault, edge),
-            Fault::Disk(fault) => self.disk_fault(fault, edge),
+            Fault::Disk(fault) => self.disk_fault(fault, planned, edge),
             Fault::Clock(fault) => self.clock_fault(fault),
+            Fault::Membership(fault) => self.membership_fault(fault, planned, edge),
         }
     }
 

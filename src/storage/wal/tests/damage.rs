@@ -141,7 +141,8 @@ fn a_log_that_lost_its_end_is_told_from_a_shorter_one() {
 fn a_newer_note_is_told_as_that_and_an_older_one_as_damage() {
     let (files, _) = sample();
     let disk = FaultDisk::with(&files);
-    crate::storage::wal::newest::write(&disk, 1).unwrap();
+    let note = crate::storage::wal::newest::Note { newest: 1, current: 1 };
+    crate::storage::wal::newest::write(&disk, note).unwrap();
     let error = reopen(&disk.files()).unwrap_err();
     assert!(matches!(error, LogError::Damaged { .. }), "{error}");
     let kind = crate::storage::small_file::Kind { magic: *b"RSTNEWS\n", format: 2 };
