@@ -43,6 +43,7 @@ pub mod search;
 pub mod shrink;
 pub mod story;
 pub mod symptom;
+pub mod teeth;
 pub mod toy;
 pub mod trace;
 pub mod world;

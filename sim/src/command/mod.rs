@@ -25,6 +25,7 @@ use restante_sim::cluster::Cluster;
 use restante_sim::plan::{BadPlan, Plan};
 use restante_sim::run::Verdict;
 use restante_sim::scenario::Scenario;
+use restante_sim::teeth::command::Teeth;
 use restante_sim::toy::Toy;
 use restante_sim::trace::Lines;
 
@@ -58,6 +59,7 @@ enum Command {
     Report(report::Report),
     Search(search::Search),
     Shrink(shrink::Shrink),
+    Teeth(Teeth),
 }
 
 /// The exit code of a process that was interrupted before it had anything to say.
@@ -96,6 +98,7 @@ fn execute(command: Command, chosen: &Chosen) -> Result<u8, Problem> {
         Command::Report(report) => report.execute(chosen),
         Command::Search(search) => search.execute(chosen),
         Command::Shrink(shrink) => shrink.execute(chosen),
+        Command::Teeth(teeth) => teeth.execute().map_err(|text| Problem { text, kind: None }),
     }
 }
 
