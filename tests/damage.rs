@@ -474,7 +474,7 @@ fn a_server_that_nobody_knows_is_not_taken_in() {
     let mut cluster = Cluster::start(3);
     cluster.run(&["register", "alice"]).ok();
     let port = support::free_ports(1)[0];
-    let list = format!("{},stranger=127.0.0.1:{port}", cluster.list());
+    let list = format!("{},stranger=127.0.0.1:{port}", cluster.list(0));
     let log = cluster.directory().join("stranger.log");
     let out = fs::File::create(&log).expect("a log file");
     let mut command = support::restante();
