@@ -76,7 +76,20 @@ enum Step {
         idle: u16,
     },
     Tick,
-    Vanished { registration: SmallId, epoch: u8, home: u8 },
+    Vanished {
+        registration: SmallId,
+        epoch: u8,
+        home: u8,
+    },
+    AddServer {
+        nonce: u8,
+        server: u8,
+        address: u8,
+    },
+    RemoveServer {
+        nonce: u8,
+        server: u8,
+    },
     /// The rest of the batch is these bytes, whatever they are.
     Bytes(Vec<u8>),
     /// The batch ends here.
@@ -208,6 +221,13 @@ impl Run {
             Step::Vanished { registration, epoch, home } => {
                 let (registration, epoch) = (registration.id(), Epoch(epoch.into()));
                 put(Command::Vanished { registration, epoch, home: name(home) }, b"");
+            }
+            Step::AddServer { nonce, server, address } => {
+                let address = format!("host{}:1", address % 3);
+                put(Command::AddServer { nonce: nonce.into(), server: name(server), address: &address }, b"");
+            }
+            Step::RemoveServer { nonce, server } => {
+                put(Command::RemoveServer { nonce: nonce.into(), server: name(server) }, b"");
             }
             Step::Bytes(bytes) => self.frames.extend_from_slice(&bytes),
             Step::NextBatch { origin, sequence, commands } => self.end_batch(origin % 4, sequence, commands),

@@ -7,8 +7,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 use restante::storage::{Log, LogEntry, LogSettings, MetaKey};
 
-use crate::disk::MemoryDisk;
-use crate::world::FuzzWorld;
+use crate::testing::{FaultDisk, TestWorld};
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -89,9 +88,9 @@ fn apply(files: &mut Files, edit: Edit) {
 
 /// Opens it; if it opens, reads all of it, adds to it, and opens it again.
 fn open_and_read(files: &Files) {
-    let disk = MemoryDisk::with(files);
+    let disk = FaultDisk::with(files);
     run(async {
-        let Ok(log) = Log::<FuzzWorld>::open(disk.clone(), settings()).await else { return };
+        let Ok(log) = Log::<TestWorld>::open(Arc::new(disk.clone()), settings()).await else { return };
         // An entry that does not verify when it is read is told as an error.
         if let Ok(entries) = log.read(0..u64::MAX, u64::MAX).await {
             let first = log.first_index().unwrap_or(0);
@@ -101,7 +100,8 @@ fn open_and_read(files: &Files) {
         log.append(vec![entry(next, 40)], Box::new(|_| {}));
         log.put(MetaKey::Vote, Bytes::from_static(b"vote")).await.expect("a log that opened takes a vote");
         drop(log);
-        let again = Log::<FuzzWorld>::open(disk, settings()).await.expect("what opened once opens again");
+        let again =
+            Log::<TestWorld>::open(Arc::new(disk.kill()), settings()).await.expect("what opened once opens again");
         assert_eq!(again.last(), Some(next));
         assert_eq!(again.get(MetaKey::Vote).as_deref(), Some(&b"vote"[..]));
     });
@@ -115,9 +115,9 @@ fn entry(index: u64, bytes: usize) -> LogEntry {
 fn written() -> &'static Files {
     static WRITTEN: OnceLock<Files> = OnceLock::new();
     WRITTEN.get_or_init(|| {
-        let disk = Arc::new(MemoryDisk::default());
+        let disk = FaultDisk::new();
         run(async {
-            let log = Log::<FuzzWorld>::open(disk.clone(), settings()).await.expect("an empty disk");
+            let log = Log::<TestWorld>::open(Arc::new(disk.clone()), settings()).await.expect("an empty disk");
             for index in 1..=40u64 {
                 let index = if index > 30 { index - 1 } else { index };
                 log.append(vec![entry(index, index as usize * 53 % 1500)], Box::new(|_| {}));
@@ -134,7 +134,7 @@ fn written() -> &'static Files {
 }
 
 fn run(work: impl Future<Output = ()>) {
-    FuzzWorld::reset();
+    TestWorld::seed(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(work);
 }
