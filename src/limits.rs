@@ -5,6 +5,8 @@
 //! come to the same answer when it applies a command. What one server alone decides (how many connections, how much
 //! memory) is a setting of that server ([`crate::server::Settings`]) with its default here.
 
+use std::time::Duration;
+
 /// Longest name of a client or a server, in bytes. Names are `A-Za-z0-9._-`.
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest `host:port` that is accepted anywhere, in bytes.
@@ -71,6 +73,10 @@ pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 pub const LOG_CACHE_BYTES_DEFAULT: u64 = 64 << 20;
 /// Free space below which a server refuses new sends, in bytes, by default.
 pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
+/// How long a disk may do nothing, although something is to be written, before it counts as hanging, by default.
+pub const DISK_PATIENCE_DEFAULT: Duration = Duration::from_secs(1);
+/// Time within which everything on the disk is read and verified, by default.
+pub const SCRUB_PERIOD_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
 const _: () = {
     assert!(CLIENT_FRAME_BYTES_MAX + 4096 < ENTRY_BYTES_MAX, "the largest send must fit an entry");

@@ -223,7 +223,7 @@ fn data_of_another_server_or_version_is_not_touched() {
     fs::rename(&a, &b).unwrap();
     let mut serve = restante();
     let address = cluster.address(1);
-    serve.args(["serve", "--name", "b", "--listen", &address, "--cluster", &cluster.list(), "--data"]).arg(&b);
+    serve.args(["serve", "--name", "b", "--listen", &address, "--cluster", &cluster.list(1), "--data"]).arg(&b);
     run(&mut serve).fails(7, "belongs to server a");
 }
 

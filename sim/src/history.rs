@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::context;
+use crate::scenario::Stage;
 use crate::trace::Event;
 
 /// One life of a client.
@@ -81,6 +82,10 @@ pub enum Why {
     NoSuchClient,
     /// The recipient's inbox is full.
     InboxFull,
+    /// The stream was closed under it, which is the sender's own deregistration.
+    StreamClosed,
+    /// It never left the client's process.
+    NotSent,
     /// Something else, in its words.
     Other(String),
 }
@@ -88,15 +93,43 @@ pub enum Why {
 /// What a client saw. `session` counts the attachments of readers over the whole run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
+    /// The client asks for a name: from now on it may be there.
+    Registering {
+        /// The name.
+        name: String,
+    },
     /// A registration was receipted.
     Registered {
         /// The name.
         name: String,
+        /// Its registration, as the cluster numbers them.
+        registration: u64,
     },
     /// The client asks for the end of a registration: from now on it may be gone.
     Deregistering {
         /// The name.
         name: String,
+        /// Of that registration; `None` for whichever holds the name.
+        registration: Option<u64>,
+    },
+    /// It is gone: the client was told so.
+    Deregistered {
+        /// The name.
+        name: String,
+        /// What was asked.
+        registration: Option<u64>,
+    },
+    /// The operator is told to do something.
+    Ordered {
+        /// What.
+        what: String,
+    },
+    /// The operator has done it, or given it up.
+    CarriedOut {
+        /// What.
+        what: String,
+        /// How it ended.
+        how: String,
     },
     /// A send was handed to the library. From now on it may have happened.
     Invoked {
@@ -106,6 +139,11 @@ pub enum What {
         to: String,
         /// The digest of its body.
         digest: u64,
+    },
+    /// The same number with the same content is asked again, at another server.
+    Resent {
+        /// Which.
+        send: SendKey,
     },
     /// A send got its receipt.
     Accepted {
@@ -132,6 +170,8 @@ pub enum What {
         session: u64,
         /// Whose.
         inbox: String,
+        /// So many deliveries will be unacknowledged at most.
+        window: u32,
     },
     /// It is the reader.
     Attached {
@@ -139,6 +179,8 @@ pub enum What {
         session: u64,
         /// Whose.
         inbox: String,
+        /// Of which registration.
+        registration: u64,
     },
     /// A message is in the client's hands.
     Delivered {
@@ -170,7 +212,7 @@ pub enum What {
         /// The last.
         to: u64,
     },
-    /// What was acknowledged up to here is durable.
+    /// Everything that this attachment acknowledged so far is durable, one by one or all up to a position.
     Confirmed {
         /// In which attachment.
         session: u64,
@@ -186,17 +228,64 @@ pub enum What {
         /// Whose.
         inbox: String,
     },
-    /// The client has sent everything that it is going to send.
-    SentAll,
+    /// The client asks who is there.
+    Asking {
+        /// Counts the questions of the run.
+        question: u64,
+    },
+    /// That was the answer.
+    Listed {
+        /// To which question.
+        question: u64,
+        /// Everybody who was listed.
+        clients: Vec<Row>,
+    },
+    /// A server said how it stands.
+    Told {
+        /// The server's name.
+        server: String,
+        /// Raft's term, as far as it knows.
+        term: u64,
+        /// Whether it says that it leads.
+        leads: bool,
+        /// The last entry that it has applied.
+        applied: u64,
+        /// The digest of what came of it.
+        digest: u64,
+    },
+    /// The client sends nothing more in this stage of the run.
+    Rested {
+        /// Which.
+        stage: Stage,
+    },
     /// The process is gone (the runner writes this one).
     Died,
+}
+
+/// A client that was listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Its name.
+    pub name: String,
+    /// Its registration.
+    pub registration: u64,
+    /// So many messages wait for it.
+    pub waiting: u64,
 }
 
 impl What {
     fn kind(&self) -> &'static str {
         match self {
+            Self::Registering { .. } => "client.registering",
+            Self::Deregistered { .. } => "client.deregistered",
+            Self::Resent { .. } => "client.resent",
+            Self::Asking { .. } => "client.asking",
+            Self::Listed { .. } => "client.listed",
+            Self::Told { .. } => "client.told",
             Self::Registered { .. } => "client.registered",
             Self::Deregistering { .. } => "client.deregistering",
+            Self::Ordered { .. } => "operator.ordered",
+            Self::CarriedOut { .. } => "operator.carried_out",
             Self::Invoked { .. } => "client.invoked",
             Self::Accepted { .. } => "client.accepted",
             Self::Refused { .. } => "client.refused",
@@ -207,7 +296,7 @@ impl What {
             Self::Acknowledged { .. } => "client.acked",
             Self::Confirmed { .. } => "client.confirmed",
             Self::Ended { .. } => "client.ended",
-            Self::SentAll => "client.sentall",
+            Self::Rested { .. } => "client.rested",
             Self::Died => "client.died",
         }
     }
@@ -237,6 +326,8 @@ pub struct History {
     pub entries: Vec<Entry>,
     /// Whether nothing more will be delivered: the run came to its end, or waited for as long as its plan allows.
     pub complete: bool,
+    /// When each stage of the run began; the first is there from the start.
+    pub stages: Vec<(Duration, Stage)>,
 }
 
 /// The pen: cheap to clone, one for the whole run.
@@ -248,6 +339,8 @@ struct Pages {
     entries: Vec<Entry>,
     sessions: u64,
     streams: u64,
+    questions: u64,
+    stages: Vec<(Duration, Stage)>,
 }
 
 impl Journal {
@@ -280,9 +373,22 @@ impl Journal {
         pages.streams
     }
 
+    /// A number for a question that is about to be asked.
+    pub fn next_question(&self) -> u64 {
+        let mut pages = self.0.lock();
+        pages.questions += 1;
+        pages.questions
+    }
+
+    /// A stage of the run begins (the runner writes this).
+    pub(crate) fn stage(&self, at: Duration, stage: Stage) {
+        self.0.lock().stages.push((at, stage));
+    }
+
     /// Everything so far.
     pub fn history(&self, complete: bool) -> History {
-        History { entries: self.0.lock().entries.clone(), complete }
+        let pages = self.0.lock();
+        History { entries: pages.entries.clone(), complete, stages: pages.stages.clone() }
     }
 
     /// Looks at the entries so far, from `skip` on.

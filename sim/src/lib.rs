@@ -17,19 +17,26 @@
 //! assert_eq!(plan.to_string().parse(), Ok(plan));
 //! ```
 //!
+//! A run that is recorded ([`record`]) can be told and shown: its [`story`] is who was there, what each saw, who led when
+//! and what the verdict points at; [`explain`] tells it as text, [`report`] draws it as one page.
+//!
 //! Reading order: `plan`, `run`, `scenario`, `cluster` (Restante itself on the hosts), `world`, `disk`, `oracle`; `toy`
 //! is the smallest server and client that use every seam, for testing the harness itself.
 
+pub mod check;
 pub mod cluster;
 mod context;
 pub mod disk;
+pub mod explain;
 pub mod failure;
 pub mod history;
 pub mod network;
 pub mod oracle;
 pub mod plan;
 pub mod random;
+pub mod reach;
 pub mod record;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod search;

@@ -1,6 +1,6 @@
 //! What runs on the hosts: the runner knows only this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -23,26 +23,34 @@ pub trait Scenario {
     /// One life of a server. It goes on until the runner ends it; ending by itself, for whatever reason, fails the run.
     fn server(&self, seat: ServerSeat) -> BoxFuture<'static, Result<(), String>>;
 
-    /// One life of a client. It sends what the plan says ([`crate::history::What::SentAll`]), reads what comes, and
-    /// ends at [`Stage::Stop`].
+    /// One life of a client. It sends what the plan says, reads what comes, tells when it has nothing more to send in a
+    /// stage ([`crate::history::What::Rested`]), and ends at [`Stage::Stop`].
     fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>>;
 
-    /// What an event that a server's code told of ([`restante::world::World::observe`]) claims. Claims about the same
-    /// thing must be the same, whoever makes them and whenever.
-    fn claim(&self, kind: &str, detail: &str) -> Option<Claim> {
-        let _ = (kind, detail);
-        None
+    /// The operator: carries out what the plan orders, and ends at [`Stage::Stop`]. There is one if a plan changes the
+    /// membership.
+    fn operator(&self, seat: OperatorSeat) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async move {
+            seat.stages.reached(Stage::Stop).await;
+            Ok(())
+        })
+    }
+
+    /// Whether a majority of the servers serves whatever the others do: only then is there a core, and a bound on how
+    /// long clients may wait.
+    fn serves_with_a_majority(&self) -> bool {
+        true
+    }
+
+    /// Who knows what the frames between these servers and clients say: for showing a run.
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Box::new(Sizes)
     }
 
     /// Which server leads, as far as the servers told. Faults may ask for it by that name.
     fn leader(&self, view: &View) -> Option<String> {
         let _ = view;
         None
-    }
-
-    /// Who knows what the frames between these servers and clients say: for showing a run.
-    fn interpreter(&self) -> Box<dyn Interpreter> {
-        Box::new(Sizes)
     }
 
     /// Whether the servers are where they should be when nothing happens any more (equal digests, one leader).
@@ -53,15 +61,6 @@ pub trait Scenario {
         let _ = view;
         Ok(())
     }
-}
-
-/// What a server says about something that others may speak of, too.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// What it is about.
-    pub about: String,
-    /// What is said of it.
-    pub is: String,
 }
 
 /// What a server is given for one life.
@@ -75,8 +74,100 @@ pub struct ServerSeat {
     pub host: Host,
     /// Raised when the server is to stop in good order.
     pub shutdown: Signal,
+    /// The servers that it is told of, itself among them.
+    pub cluster: Vec<String>,
+    /// Raised when its process is to start. A spare waits for that.
+    pub begin: Signal,
+    /// To be raised when the cluster goes on without this server's disk, so that its process has ended.
+    pub retired: Signal,
     /// The run's plan.
     pub plan: Arc<Plan>,
+}
+
+/// What the operator is given.
+#[derive(Debug, Clone)]
+pub struct OperatorSeat {
+    /// Under which name it writes.
+    pub process: Process,
+    /// The network.
+    pub host: Host,
+    /// The run's plan.
+    pub plan: Arc<Plan>,
+    /// What it is told to do.
+    pub orders: Orders,
+    /// Where it writes what it sees.
+    pub journal: Journal,
+    /// Where the run stands.
+    pub stages: Stages,
+}
+
+/// Something that the operator is to bring about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// What.
+    pub wish: Wish,
+    /// When to give up, from the beginning of the run.
+    pub until: std::time::Duration,
+}
+
+/// What an operator may want.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// That the server belongs to the cluster.
+    Add(String),
+    /// That it does not.
+    Remove(String),
+    /// That it leads.
+    Transfer(String),
+}
+
+impl Wish {
+    /// Which server it is about.
+    pub fn server(&self) -> &str {
+        let (Self::Add(server) | Self::Remove(server) | Self::Transfer(server)) = self;
+        server
+    }
+}
+
+impl std::fmt::Display for Wish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = match self {
+            Self::Add(_) => "add",
+            Self::Remove(_) => "remove",
+            Self::Transfer(_) => "transfer",
+        };
+        write!(f, "{word} {}", self.server())
+    }
+}
+
+/// Orders on their way to the operator.
+#[derive(Debug, Clone, Default)]
+pub struct Orders(Arc<Mutex<(VecDeque<Order>, Option<Waker>)>>);
+
+impl Orders {
+    pub(crate) fn give(&self, order: Order) {
+        let waker = {
+            let mut orders = self.0.lock();
+            orders.0.push_back(order);
+            orders.1.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// The next one.
+    pub async fn next(&self) -> Order {
+        poll_fn(|task| {
+            let mut orders = self.0.lock();
+            match orders.0.pop_front() {
+                Some(order) => Poll::Ready(order),
+                None => {
+                    orders.1 = Some(task.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
 }
 
 /// What a client is given for one life.
@@ -103,18 +194,37 @@ pub struct View {
     pub observed: BTreeMap<(String, &'static str), String>,
     /// The run's plan.
     pub plan: Arc<Plan>,
+    /// The servers that are to be where they should be.
+    pub healthy: Vec<String>,
 }
 
-/// Where a run stands.
+/// Where a run stands. A run whose plan has no core goes from the faults to healing at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Stage {
     /// Faults may happen.
     #[default]
     Faults,
-    /// They have ended: what was accepted must arrive, and fresh sends must be accepted.
+    /// Those of the plan's core have ended, the others last on. Nobody sends: what was accepted must arrive, and the
+    /// core's servers must become equal.
+    Core,
+    /// The same, and fresh sends must be accepted and arrive.
+    CoreService,
+    /// All faults have ended. Nobody sends: what was accepted must arrive, and all servers must become equal.
+    Heal,
+    /// The same, and fresh sends must be accepted and arrive.
     Calm,
     /// Everything has arrived: clients close what they have open and end.
     Stop,
+}
+
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 6] = [Self::Faults, Self::Core, Self::CoreService, Self::Heal, Self::Calm, Self::Stop];
+
+    /// Whether fresh sends are due in it.
+    pub fn is_service(self) -> bool {
+        matches!(self, Self::CoreService | Self::Calm)
+    }
 }
 
 /// Something that happens once.
@@ -154,36 +264,32 @@ impl Signal {
 
 /// Tells clients where the run stands.
 #[derive(Debug, Clone, Default)]
-pub struct Stages {
-    calm: Signal,
-    stop: Signal,
-}
+pub struct Stages([Signal; Stage::ALL.len()]);
 
 impl Stages {
     pub(crate) fn advance(&self, stage: Stage) {
-        if stage >= Stage::Calm {
-            self.calm.raise();
+        for (signal, at) in self.0.iter().zip(Stage::ALL) {
+            if at <= stage && !signal.is_raised() {
+                signal.raise();
+            }
         }
-        if stage >= Stage::Stop {
-            self.stop.raise();
-        }
+    }
+
+    /// Where the run stands.
+    pub fn current(&self) -> Stage {
+        let come = |stage: &Stage| self.have_reached(*stage);
+        Stage::ALL.into_iter().rev().find(come).unwrap_or_default()
     }
 
     /// Whether the run has come to `stage`.
     pub fn have_reached(&self, stage: Stage) -> bool {
-        match stage {
-            Stage::Faults => true,
-            Stage::Calm => self.calm.is_raised(),
-            Stage::Stop => self.stop.is_raised(),
-        }
+        stage == Stage::Faults || self.0[stage as usize].is_raised()
     }
 
     /// Waits until the run has come to `stage`.
     pub async fn reached(&self, stage: Stage) {
-        match stage {
-            Stage::Faults => {}
-            Stage::Calm => self.calm.raised().await,
-            Stage::Stop => self.stop.raised().await,
+        if stage != Stage::Faults {
+            self.0[stage as usize].raised().await;
         }
     }
 }

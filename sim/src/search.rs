@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::reach::Reach;
 use crate::run::{Outcome, Verdict};
 use crate::symptom::Symptom;
 
@@ -112,15 +113,17 @@ pub struct Ran {
     pub cpu: Duration,
     /// How many faults of each kind began.
     pub faults: BTreeMap<&'static str, u32>,
+    /// The places that were reached.
+    pub reach: Reach,
 }
 
 impl Ran {
     /// Runs, and takes the time of the thread that it does so on.
     pub fn by(run: impl FnOnce() -> Outcome) -> Self {
         let before = cpu_time();
-        let Outcome { verdict, hash, events, simulated, faults, .. } = run();
+        let Outcome { verdict, hash, events, simulated, faults, reach, .. } = run();
         let cpu = cpu_time().saturating_sub(before);
-        Self { verdict, hash, events, simulated, cpu, faults }
+        Self { verdict, hash, events, simulated, cpu, faults, reach }
     }
 }
 
@@ -143,6 +146,8 @@ pub struct Tally {
     pub cpu: Duration,
     /// How many faults of each kind began.
     pub faults: BTreeMap<&'static str, u64>,
+    /// The places that were reached.
+    pub reach: Reach,
     /// The seeds that failed, by what failed.
     pub failed: BTreeMap<Symptom, Vec<u64>>,
 }
@@ -157,6 +162,7 @@ impl Tally {
         for (kind, count) in &ran.faults {
             *self.faults.entry(kind).or_default() += u64::from(*count);
         }
+        self.reach.add(&ran.reach);
         if let Some(symptom) = Symptom::of(&ran.verdict) {
             self.failed.entry(symptom).or_default().push(seed);
         }
@@ -178,6 +184,7 @@ impl fmt::Display for Tally {
         for (kind, count) in &self.faults {
             writeln!(f, "  {kind:<16} {count:>8}")?;
         }
+        write!(f, "{}", self.reach)?;
         if !self.failed.is_empty() {
             writeln!(f, "failed")?;
         }

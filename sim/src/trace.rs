@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::reach::Reach;
 use crate::record::Recorder;
 
 /// One event, as the places that see it describe it.
@@ -71,6 +72,7 @@ impl fmt::Debug for Lines {
 pub struct Trace {
     hash: Xxh3,
     count: u64,
+    reach: Reach,
     lines: Lines,
     line: String,
     error: Option<std::io::Error>,
@@ -85,7 +87,7 @@ impl fmt::Debug for Trace {
 impl Trace {
     /// An empty trace whose lines go to `lines`.
     pub fn new(lines: Lines) -> Self {
-        Self { hash: Xxh3::new(), count: 0, lines, line: String::new(), error: None }
+        Self { hash: Xxh3::new(), count: 0, reach: Reach::default(), lines, line: String::new(), error: None }
     }
 
     /// Adds an event that `host` saw at the simulated time `at`.
@@ -102,6 +104,7 @@ impl Trace {
             self.number(*value);
         }
         self.text(event.text);
+        self.reach.see(event);
         if !matches!(self.lines, Lines::Discard) {
             self.write_line(at, host, event);
         }
@@ -146,6 +149,11 @@ impl Trace {
                 }
             }
         }
+    }
+
+    /// The places that were reached so far.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     /// Events so far.

@@ -1,5 +1,5 @@
-//! Restante's servers and clients in the simulated world: named faults, a swarm of seeds, and every plan that once
-//! failed.
+//! Restante's servers and clients in the simulated world: named faults, and every plan that once failed. Seeds are in
+//! `suite` and `fresh`.
 
 use std::path::Path;
 
@@ -64,6 +64,11 @@ fn one_server_stands_still() {
 }
 
 #[test]
+fn one_servers_disk_hangs() {
+    in_turn("at 1.5s for 500ms slow-sync WHO 5s");
+}
+
+#[test]
 fn one_server_loses_its_disk() {
     in_turn("at 2s for 500ms lost-disk WHO");
 }
@@ -80,22 +85,6 @@ fn a_cluster_of_one_server() {
     for fault in ["at 2s for 300ms crash a\nat 3s for 100ms crash a", "at 2s for 1s stop a", "at 2s for 1s pause a"] {
         passes(&format!("servers a\nclients 2\n{fault}").parse().expect("a plan"));
     }
-}
-
-fn swarm(seeds: std::ops::Range<u64>) {
-    for seed in seeds {
-        passes(&Plan::from_seed(seed));
-    }
-}
-
-#[test]
-fn seeds_0_to_15() {
-    swarm(0..15);
-}
-
-#[test]
-fn seeds_15_to_30() {
-    swarm(15..30);
 }
 
 #[test]

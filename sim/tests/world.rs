@@ -2,6 +2,7 @@
 
 use restante::world::{BoxFuture, World};
 use restante_sim::plan::Plan;
+use restante_sim::record::Interpreter;
 use restante_sim::run::{Outcome, Verdict, run};
 use restante_sim::scenario::{ClientSeat, Scenario, ServerSeat, Stage};
 use restante_sim::toy::Toy;
@@ -166,6 +167,10 @@ where
     fn client(&self, seat: ClientSeat) -> BoxFuture<'static, Result<(), String>> {
         (self.1)(seat)
     }
+
+    fn interpreter(&self) -> Box<dyn Interpreter> {
+        Toy::default().interpreter()
+    }
 }
 
 fn idle_server(_: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
@@ -174,7 +179,7 @@ fn idle_server(_: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
 
 fn idle_client(seat: ClientSeat) -> BoxFuture<'static, Result<(), String>> {
     Box::pin(async move {
-        seat.journal.write(&seat.process, restante_sim::history::What::SentAll);
+        seat.journal.write(&seat.process, restante_sim::history::What::Rested { stage: Stage::Calm });
         seat.stages.reached(Stage::Stop).await;
         Ok(())
     })
@@ -188,6 +193,36 @@ fn verdict(scenario: &dyn Scenario) -> Verdict {
 #[test]
 fn hosts_that_do_nothing_pass() {
     assert_eq!(verdict(&Two(idle_server, idle_client)), Verdict::Passed);
+}
+
+#[test]
+fn a_core_heals_before_the_others_do() {
+    let plan: Plan = "core a b\nclients 1\nduration 2s\nat 1s for 9s crash a\nat 1s for 9s pause c\n\
+                      at 1s for 9s partition a c | b\nat 1.5s for 9s power-cut\nat 1s for 9s pause client1"
+        .parse()
+        .unwrap();
+    let outcome = run(&plan, &Two(idle_server, idle_client), Lines::ring(usize::MAX));
+    assert_eq!(outcome.verdict, Verdict::Passed);
+    let find = |text: &str| outcome.lines.iter().position(|line| line.contains(text)).expect(text);
+    let starts = |host: &str| {
+        let start = |line: &String| (parts(line).1, parts(line).2) == (host, "host.start");
+        outcome.lines.iter().rposition(start).expect(host)
+    };
+    let (core, serve, all) =
+        (find("the core has healed"), find("the core is asked to serve"), find("the faults have ended"));
+    for healed in
+        [find("fault.end at 1s for 9s crash a"), find("fault.end at 1s for 9s pause client1"), starts("a"), starts("b")]
+    {
+        assert!((core..serve).contains(&healed), "{}", outcome.lines[healed]);
+    }
+    for healed in [find("fault.end at 1s for 9s pause c"), find("fault.end at 1s for 9s partition"), starts("c")] {
+        assert!(all < healed, "{}", outcome.lines[healed]);
+    }
+    // Without a core that can stand, everything heals at once.
+    let plan: Plan = "core a\nclients 1\nduration 2s\nat 1s for 9s crash a".parse().unwrap();
+    assert_eq!(plan.warnings().len(), 1);
+    let outcome = run(&plan, &Two(idle_server, idle_client), Lines::ring(usize::MAX));
+    assert!(!outcome.lines.iter().any(|line| line.contains("the core has healed")));
 }
 
 #[test]
@@ -223,7 +258,7 @@ fn a_client_that_does_not_finish_is_missed() {
     assert!(text.contains("2 clients have more to send, client1 among them"), "{text}");
     let lingers = |seat: ClientSeat| -> BoxFuture<'static, Result<(), String>> {
         Box::pin(async move {
-            seat.journal.write(&seat.process, restante_sim::history::What::SentAll);
+            seat.journal.write(&seat.process, restante_sim::history::What::Rested { stage: Stage::Calm });
             std::future::pending().await
         })
     };

@@ -28,6 +28,8 @@ pub enum Exit {
     BadData = 7,
     /// The demo counted something that must not be.
     CountsOff = 8,
+    /// The disk of a server failed.
+    DiskFailed = 9,
     /// Ctrl-C.
     Interrupted = 130,
 }

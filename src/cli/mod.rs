@@ -58,7 +58,8 @@ Exit codes:
   0 done            1 failed                     2 wrong arguments
   3 refused         4 no server or no answer     5 address in use
   6 data directory in use, or not empty          7 data of another version or cluster, or damaged
-  8 the demo's counts are off                    130 interrupted";
+  8 the demo's counts are off                    9 the server's disk failed
+  130 interrupted";
 
 #[derive(Debug, Subcommand)]
 enum Command {

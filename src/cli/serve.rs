@@ -82,6 +82,14 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", env = "RESTANTE_DISK_RESERVE", default_value_t = Size(limits::DISK_RESERVE_BYTES_DEFAULT),
           help_heading = "Limits of this server")]
     disk_reserve: Size,
+    /// A disk that does nothing for so long, although something is to be written, hangs: another server leads then
+    #[arg(long, value_name = "DURATION", env = "RESTANTE_DISK_PATIENCE", default_value = "1s",
+          value_parser = values::duration, help_heading = "Limits of this server")]
+    disk_patience: Duration,
+    /// Everything on the disk is read and verified within this time, again and again
+    #[arg(long, value_name = "DURATION", env = "RESTANTE_SCRUB_PERIOD", default_value = "24h",
+          value_parser = values::duration, help_heading = "Limits of this server")]
+    scrub_period: Duration,
 
     /// Messages that may wait in one inbox
     #[arg(long, value_name = "N", env = "RESTANTE_INBOX_MESSAGES", default_value_t = limits::INBOX_MESSAGES_DEFAULT,
@@ -162,6 +170,8 @@ impl Serve {
         settings.checkpoint_log_bytes = self.checkpoint_log.0;
         settings.segment_bytes = self.segment.0;
         settings.disk_reserve_bytes = self.disk_reserve.0;
+        settings.disk_patience = self.disk_patience;
+        settings.scrub_period = self.scrub_period;
         settings.quotas = Quotas {
             inbox_messages: self.inbox_messages,
             inbox_bytes: self.inbox_bytes.0,
@@ -187,6 +197,7 @@ fn explain(error: &ServerError) -> Failure {
         ServerError::Data(OpenError::NewerFormat { .. } | OpenError::Damaged { .. })
         | ServerError::OtherServer { .. }
         | ServerError::Retired(_) => Exit::BadData,
+        ServerError::Disk(_) => Exit::DiskFailed,
         ServerError::Io(_) | ServerError::Data(OpenError::Io(_)) | ServerError::Stopped(_) => Exit::Failed,
     };
     Failure::new(exit, with_causes(error))

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use super::session::Next;
 use super::{Client, Delivery, Error};
-use crate::wire::{Name, Position};
+use crate::wire::{Name, Position, RegistrationId};
 use crate::world::{Event, RealWorld, World};
 
 /// The reader of an inbox: deliveries in order, until a newer reader takes over.
@@ -52,6 +52,11 @@ impl<W: World> Inbox<W> {
     /// Whose inbox it is.
     pub fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// The registration that it belongs to: another one of the same name has another inbox.
+    pub fn registration(&self) -> Option<RegistrationId> {
+        self.client.handle.0.with(|state, _| state.session.registration_of(self.key))
     }
 
     /// The next delivery. `None` when the reader has ended; an error comes once before that and says why, e.g.

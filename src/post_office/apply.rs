@@ -142,7 +142,10 @@ impl PostOffice {
         self.touch_client(owner);
         self.registry.get_mut(owner).last_seen = self.time;
         match judgement {
-            Judgement::Answered(result) => tell(Effect::Sent { origin: at.origin, stream, number, result }),
+            Judgement::Answered(result) => {
+                self.repeats += u64::from(result.is_ok());
+                tell(Effect::Sent { origin: at.origin, stream, number, result });
+            }
             Judgement::Next => {
                 let taken = self.put_into_inbox(at, &send, owner, digest);
                 let outcome = match taken {

@@ -78,6 +78,14 @@ pub enum Effect<'a> {
     },
 }
 
+impl Effect<'_> {
+    /// Whether the list of servers may be another one by now.
+    pub fn changes_servers(&self) -> bool {
+        let Self::Answered { answer, .. } = self else { return false };
+        matches!(answer, Answer::ServerAdded | Answer::ServerRemoved | Answer::Enrolled { .. })
+    }
+}
+
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchVerdict {

@@ -48,6 +48,8 @@ pub struct PostOffice {
     quotas: Quotas,
     /// Malformed commands that were skipped, ever.
     malformed: u64,
+    /// Sends that got the outcome they had before, since this state was made or loaded. It is no part of the state.
+    repeats: u64,
     servers: servers::Servers,
     registry: registry::Registry,
     streams: streams::Streams,

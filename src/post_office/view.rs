@@ -7,7 +7,8 @@ use super::registry::Client;
 use super::servers::Listed;
 use crate::wire::client::{ClientRow, Delivery};
 use crate::wire::{
-    Epoch, Incarnation, MessageId, Name, Number, Origin, Position, Quotas, RegistrationId, SendOutcome, StreamId, Time,
+    Epoch, Incarnation, MessageId, Name, Nonce, Number, Origin, Position, Quotas, RegistrationId, SendOutcome,
+    StreamId, Time,
 };
 
 /// A registration.
@@ -101,6 +102,11 @@ pub struct Totals {
 }
 
 impl PostOffice {
+    /// How many sends got the outcome that they had before, as far as this copy of the state has seen.
+    pub fn repeats(&self) -> u64 {
+        self.repeats
+    }
+
     /// Index of the last entry that was applied; 0 before the first.
     pub fn applied(&self) -> u64 {
         self.applied
@@ -252,6 +258,11 @@ impl PostOffice {
     /// A server that belongs to the cluster.
     pub fn server(&self, name: &str) -> Option<&Listed> {
         self.servers.names.get(name)?.listed.as_ref()
+    }
+
+    /// Whether a disk that was once enrolled counts no more.
+    pub fn has_retired(&self, disk: Nonce) -> bool {
+        self.servers.disks.get(&disk).is_some_and(|incarnation| self.is_retired(*incarnation))
     }
 
     /// Whether a disk was replaced by a newer one of its server, or its server removed.

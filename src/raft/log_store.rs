@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::{OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 
 use super::messages;
@@ -15,7 +15,7 @@ use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::limits;
 use crate::storage::{Log, MetaKey};
 use crate::wire::frame;
-use crate::world::World;
+use crate::world::{Event, World};
 
 /// openraft's view of a server's log. Clones share it.
 pub struct LogStore<W: World> {
@@ -38,6 +38,47 @@ impl<W: World> LogStore<W> {
     pub fn new(log: Log<W>) -> io::Result<Self> {
         let vote = get(&log, MetaKey::Vote)?;
         Ok(Self { log, vote: Arc::new(Mutex::new(vote)) })
+    }
+}
+
+impl<W: World> LogStore<W> {
+    /// Tells whoever watches what a restart found.
+    fn tell_opened(&self, state: &LogState<TypeConfig<W>>) {
+        let vote = *self.vote.lock();
+        W::observe(|| {
+            let last = state.last_log_id.map_or((0, 0), |id| (id.index, id.leader_id.term));
+            let (term, voted_for) = vote.map_or((0, 0), |vote| (vote.leader_id.term, vote.leader_id.voted_for));
+            let purged = state.last_purged_log_id.map_or(0, |id| id.index);
+            let detail = format!("last={} term={} vote={term} for={voted_for} purged={purged}", last.0, last.1);
+            Event { kind: "log.opened", who: None, detail }
+        });
+    }
+}
+
+/// Tells whoever watches what is appended: each run of entries of one term as `FIRST..LAST@TERM`, and memberships.
+fn tell_append<W: World>(entries: &[Entry]) {
+    if entries.is_empty() {
+        return;
+    }
+    W::observe(|| {
+        let runs = entries.chunk_by(|one, next| one.log_id.leader_id == next.log_id.leader_id);
+        let runs: Vec<String> = runs
+            .filter_map(|run| Some((run.first()?.log_id, run.last()?.log_id)))
+            .map(|(first, last)| format!("{}..{}@{}", first.index, last.index, first.leader_id.term))
+            .collect();
+        Event { kind: "log.append", who: None, detail: runs.join(" ") }
+    });
+    for entry in entries {
+        let EntryPayload::Membership(membership) = &entry.payload else { continue };
+        W::observe(|| {
+            let list = |voters: &std::collections::BTreeSet<_>| {
+                voters.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+            };
+            let voters: Vec<String> = membership.get_joint_config().iter().map(list).collect();
+            let (index, term) = (entry.log_id.index, entry.log_id.leader_id.term);
+            let detail = format!("index={index} term={term} voters={}", voters.join(";"));
+            Event { kind: "log.membership", who: None, detail }
+        });
     }
 }
 
@@ -95,7 +136,9 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
             }
             None => None,
         };
-        Ok(LogState { last_purged_log_id: purged, last_log_id: last.or(purged) })
+        let state = LogState { last_purged_log_id: purged, last_log_id: last.or(purged) };
+        self.tell_opened(&state);
+        Ok(state)
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -106,7 +149,7 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
         self.log.put(MetaKey::Vote, encode(vote)).await?;
         *self.vote.lock() = Some(*vote);
         let (term, node, committed) = (vote.leader_id.term, vote.leader_id.voted_for, vote.committed);
-        W::observe(|| crate::world::Event {
+        W::observe(|| Event {
             kind: "vote",
             who: None,
             detail: format!("term={term} for={node} committed={committed}"),
@@ -134,18 +177,32 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().map(|e| messages::to_log(&e)).collect();
-        self.log.append(entries, Box::new(move |result| callback.io_completed(result)));
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        tell_append::<W>(&entries);
+        let last = entries.last().map(|e| e.log_id.index);
+        let done = move |result: io::Result<()>| {
+            if let (Ok(()), Some(last)) = (&result, last) {
+                W::observe(|| Event { kind: "log.durable", who: None, detail: format!("last={last}") });
+            }
+            callback.io_completed(result);
+        };
+        self.log.append(entries.iter().map(messages::to_log).collect(), Box::new(done));
         Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
-        self.log.truncate_after(last.map(|id| id.index)).await
+        W::reached("entries that were not committed cut off");
+        let after = last.map(|id| id.index);
+        self.log.truncate_after(after).await?;
+        let after = after.unwrap_or(0);
+        W::observe(|| Event { kind: "log.truncated", who: None, detail: format!("after={after}") });
+        Ok(())
     }
 
     async fn purge(&mut self, up_to: LogId) -> io::Result<()> {
         // The mark first: segments may go only when a restart knows that they did.
         self.log.put(MetaKey::Purged, encode(&up_to)).await?;
+        W::reached("the log purged");
         self.log.purge(up_to.index).await
     }
 }

@@ -87,8 +87,13 @@ impl Reachability {
         if let LinkError::Refused { refusal, .. } = problem
             && matches!(refusal, PeerRefusal::Retired { .. } | PeerRefusal::Removed { .. })
         {
-            self.retired.lock().get_or_insert_with(|| refusal.clone());
+            self.retire(refusal.clone());
         }
+    }
+
+    /// Another server said that this one's disk counts no more.
+    pub fn retire(&self, refusal: PeerRefusal) {
+        self.retired.lock().get_or_insert(refusal);
     }
 
     /// When `server` answered last, and what went wrong since.
@@ -378,6 +383,7 @@ async fn send_snapshot<W: World>(link: &mut Link, vote: Vote, snapshot: Snapshot
         return Err(io::Error::other("a snapshot that was received is not for sending"));
     };
     link.writer.put(peer::SNAPSHOT_BEGIN, &SnapshotBegin { vote, meta: snapshot.meta }).await?;
+    W::reached("a snapshot sent");
     let mut after: Option<Vec<u8>> = None;
     loop {
         let (source, from) = (reader.clone(), after.take());

@@ -15,7 +15,7 @@ use super::messages::{self, AppendReply, SnapshotBegin};
 use super::state_machine::{Office, SnapshotData};
 use super::types::{Raft, Snapshot, TypeConfig};
 use crate::wire::{frame, peer};
-use crate::world::{Instant, World};
+use crate::world::{Event, Instant, World};
 
 /// Appends that may wait for the log on one connection.
 const PIPELINE: usize = 64;
@@ -103,7 +103,7 @@ pub async fn serve_raft<W: World>(
                     peer::APPEND => {
                         let request = messages::take_append::<W>(&frame.payload).map_err(invalid)?;
                         if !request.entries.is_empty() && !(gates.has_room)(frame.payload.len()) {
-                            let text = "its disk is full".to_owned();
+                            let text = "its disk takes nothing now".to_owned();
                             frame::put(&mut out, peer::UNAVAILABLE, &text, &[]);
                             return writer.send(&mut out).await;
                         }
@@ -143,6 +143,11 @@ pub async fn serve_snapshot<W: World>(
 ) -> io::Result<()> {
     let begin: SnapshotBegin = W::timeout(CHUNK, link.answer(peer::SNAPSHOT_BEGIN)).await??;
     let _receiving = office.receiving.lock().await;
+    W::observe(|| Event {
+        kind: "snapshot.receiving",
+        who: None,
+        detail: format!("index={}", begin.meta.last_log_id.map_or(0, |id| id.index)),
+    });
     let mut writer = office.receive().await?;
     loop {
         let Some(frame) = W::timeout(CHUNK, link.reader.next()).await?? else {

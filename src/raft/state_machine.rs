@@ -16,9 +16,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::types::{EntryBody, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::post_office::{Change, Effect, PostOffice};
+use crate::post_office::{Answer, BatchVerdict, Change, Effect, PostOffice};
 use crate::storage::{Checkpoint, SnapshotReader, SnapshotWriter};
-use crate::wire::{Incarnation, Name, frame};
+use crate::wire::client::SendFailure;
+use crate::wire::{Incarnation, Name, SendOutcome, SendRefusal, frame};
 use crate::world::{Disk, Event, World};
 
 /// Who is told what applying did. Called with the office's lock held: it may lock its own state, and must not wait.
@@ -134,6 +135,19 @@ impl<W: World> Office<W> {
         format!("index={} term={} digest={digest:016x}", id.index, id.leader_id)
     }
 
+    /// Who votes, who learns and who is listed, for whoever watches.
+    fn describe_servers(&self, office: &PostOffice, id: LogId) -> Event {
+        let membership = self.position.lock().membership.membership().clone();
+        let list = |names: Vec<&Name>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(",");
+        let names = |votes: bool| {
+            let of = |id: &Incarnation| membership.voter_ids().any(|voter| voter == *id) == votes;
+            list(membership.nodes().filter(|(id, _)| of(id)).map(|(_, member)| &member.name).collect())
+        };
+        let (voters, learners, listed) = (names(true), names(false), list(office.servers().map(|s| s.0).collect()));
+        let detail = format!("index={} voters={voters} learners={learners} listed={listed}", id.index);
+        Event { kind: "servers", who: None, detail }
+    }
+
     /// How many times the state was cut to be written to the checkpoint.
     pub fn cuts(&self) -> u64 {
         self.cuts.load(Ordering::Relaxed)
@@ -178,18 +192,37 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
             let id = entry.log_id;
             {
                 let mut post_office = office.post_office.lock();
+                let mut servers_changed = false;
                 match entry.payload {
                     EntryPayload::Blank => {}
-                    EntryPayload::Normal(EntryBody(body)) => post_office
-                        .apply_entry(id.index, &body, &mut |effect| office.listener.effect(effect))
-                        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {e}", id.index)))?,
+                    EntryPayload::Normal(EntryBody(body)) => {
+                        let repeats = post_office.repeats();
+                        let applied = post_office.apply_entry(id.index, &body, &mut |effect| {
+                            servers_changed |= effect.changes_servers();
+                            place_of(&effect).into_iter().for_each(W::reached);
+                            office.listener.effect(effect);
+                        });
+                        applied.map_err(|e| {
+                            io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {e}", id.index))
+                        })?;
+                        if post_office.repeats() > repeats {
+                            W::reached("a repeated send got its first outcome");
+                        }
+                    }
                     EntryPayload::Membership(membership) => {
+                        if membership.get_joint_config().len() > 1 {
+                            W::reached("two memberships at once");
+                        }
                         post_office.founded_by(members_of(&membership));
                         office.position.lock().membership = StoredMembership::new(Some(id), membership);
+                        servers_changed = true;
                     }
                 }
                 office.position.lock().id = Some(id);
                 office.listener.applied(&post_office, id.index);
+                if servers_changed {
+                    W::observe(|| office.describe_servers(&post_office, id));
+                }
             }
             W::observe(|| Event { kind: "apply", who: None, detail: office.describe(id) });
             if let Some(responder) = responder {
@@ -206,6 +239,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
         let free = W::blocking(move || disk.free_bytes()).await;
         // A checkpoint that finds no room would end Raft. It is put off instead: the log keeps what it would have had.
         if !force && free.is_ok_and(|free| free < bytes.saturating_mul(2) + (2 << 20)) {
+            W::reached("a checkpoint put off");
             tracing::warn!(bytes, "no room for a checkpoint: put off");
             self.0.post_office.lock().changes_lost();
             return None;
@@ -242,8 +276,15 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
         *position = Applied { id: meta.applied, membership: meta.membership, generation: position.generation + 1 };
         drop(position);
         office.listener.installed(&current);
-        drop(current);
         if let Some(id) = meta_id {
+            W::observe(|| Event { kind: "snapshot.installed", who: None, detail: format!("index={}", id.index) });
+            W::observe(|| office.describe_servers(&current, id));
+        }
+        drop(current);
+        W::reached("a snapshot installed");
+        if let Some(id) = meta_id {
+            let detail = format!("index={} term={}", id.index, id.leader_id);
+            W::observe(|| Event { kind: "install", who: None, detail });
             W::observe(|| Event { kind: "apply", who: None, detail: office.describe(id) });
         }
         Ok(())
@@ -275,6 +316,27 @@ pub fn load(checkpoint: &Checkpoint) -> io::Result<PostOffice> {
     Ok(office)
 }
 
+/// The rarer of what entries bring about, for whoever watches.
+fn place_of(effect: &Effect<'_>) -> Option<&'static str> {
+    Some(match effect {
+        Effect::Batch { verdict: BatchVerdict::Repeat, .. } => "a batch repeated",
+        Effect::Batch { verdict: BatchVerdict::Gap { .. }, .. } => "a batch after a gap",
+        Effect::Sent { result: Ok(SendOutcome::Refused(SendRefusal::NoSuchClient)), .. } => "a send to nobody refused",
+        Effect::Sent { result: Ok(SendOutcome::Refused(SendRefusal::InboxFull)), .. } => "a full inbox refused a send",
+        Effect::Sent { result: Err(SendFailure::Gap { .. }), .. } => "a send after a gap",
+        Effect::Sent { result: Err(SendFailure::StreamClosed), .. } => "a send on a closed stream",
+        Effect::Sent { result: Err(SendFailure::AlreadyAnswered), .. } => "a send whose answer was confirmed",
+        Effect::Sent { result: Err(SendFailure::WindowFull { .. }), .. } => "a full window refused a send",
+        Effect::Answered { answer: Answer::Refused(_), .. } => "a request refused",
+        Effect::Answered { answer: Answer::Enrolled { .. }, .. } => "an incarnation given",
+        Effect::Answered { answer: Answer::Detached, .. } => "a reader detached",
+        Effect::Fenced { by: Some(_), .. } => "a reader fenced",
+        Effect::Fenced { by: None, .. } => "a reader's registration ended",
+        Effect::StreamClosed { .. } => "a stream closed",
+        _ => return None,
+    })
+}
+
 fn members_of(membership: &Membership) -> impl Iterator<Item = (Incarnation, Name, String)> {
     membership.nodes().map(|(incarnation, member)| (*incarnation, member.name.clone(), member.address.clone()))
 }
@@ -300,6 +362,7 @@ impl<W: World> RaftSnapshotBuilder<TypeConfig<W>> for Builder<W> {
             let mut post_office = self.office.post_office.lock();
             match flushed {
                 Ok(()) => {
+                    W::reached("a checkpoint taken");
                     post_office.changes_durable();
                     post_office.release_contents(self.office.body_memory_bytes);
                 }

@@ -9,14 +9,16 @@
 //! A server that set damaged files aside is not empty: it founds nothing, and nothing is founded without it.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::node::Node;
 use super::{Phase, Server, ServerError};
 use crate::raft::link::{Link, LinkError};
 use crate::storage::{DataDirectory, Identity};
-use crate::wire::peer::{self, Bootstrap, BootstrapReply, FoundingMember, Hello, Purpose};
+use crate::wire::peer::{self, Bootstrap, BootstrapReply, FoundingMember, Hello, PeerRefusal, Purpose};
 use crate::wire::{self, ClusterId, Name, Nonce, ServerAddress};
-use crate::world::World;
+use crate::world::{Host, World};
 
 /// How often the others are asked.
 const ROUND: Duration = Duration::from_millis(100);
@@ -24,6 +26,8 @@ const ROUND: Duration = Duration::from_millis(100);
 const PATIENT_ROUNDS: u32 = 20;
 /// How long one of them may take.
 const PATIENCE: Duration = Duration::from_millis(1000);
+/// How often a server that joined asks whether it still counts, until it is taken in.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long a join may take: it goes through the log.
 const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -54,7 +58,8 @@ pub(super) async fn find_identity<W: World>(
         let others = servers.iter().filter(|s| s.name != *name);
         let probe = Bootstrap::Probe { disk, servers: servers.clone() };
         let probe = &probe;
-        let probes = others.map(|other| async move { (other, ask(server, other, probe, PATIENCE).await) });
+        let probes =
+            others.map(|other| async move { (other, ask::<W>(&server.host, name, other, probe, PATIENCE).await) });
         let answers = futures::future::join_all(probes).await;
         let mut problems = Vec::new();
         let found = decide(name, disk, set_aside, &servers, &answers, rounds, &mut problems);
@@ -63,13 +68,15 @@ pub(super) async fn find_identity<W: World>(
             Decision::Found(founders) => {
                 let cluster = ClusterId(rand::RngExt::random(&mut W::rng()));
                 let incarnation = founders.iter().find(|f| f.server.name == *name).map_or(0, |f| f.incarnation);
+                W::reached("a cluster founded");
                 tracing::info!(%cluster, "every listed server is empty: founding a cluster");
                 Some(Identity { cluster, name: name.clone(), incarnation, founding: founders })
             }
             Decision::Join(member) => {
                 let join = Bootstrap::Join { disk, address: server.settings.address().to_owned() };
-                match ask(server, &member, &join, JOIN_PATIENCE).await {
+                match ask::<W>(&server.host, name, &member, &join, JOIN_PATIENCE).await {
                     Ok(BootstrapReply::Joined { cluster, incarnation }) => {
+                        W::reached("a cluster joined with a new disk");
                         tracing::info!(%cluster, incarnation, "joining a cluster with a new disk");
                         Some(Identity { cluster, name: name.clone(), incarnation, founding: Vec::new() })
                     }
@@ -185,8 +192,10 @@ fn decide(
     Decision::Wait
 }
 
-async fn ask<W: World>(
-    server: &Server<W>,
+/// Asks another server a question, in the name of `me`.
+pub(super) async fn ask<W: World>(
+    host: &Host,
+    me: &Name,
     other: &ServerAddress,
     question: &Bootstrap,
     patience: Duration,
@@ -195,12 +204,12 @@ async fn ask<W: World>(
         version: wire::PEER_VERSION,
         purpose: Purpose::Bootstrap,
         cluster: None,
-        name: server.settings.name.clone(),
+        name: me.clone(),
         from: None,
         to: None,
     };
     let asking = async {
-        let mut link = Link::open(&*server.host.network, &other.name, &other.address, &hello).await?;
+        let mut link = Link::open(&*host.network, &other.name, &other.address, &hello).await?;
         Ok::<_, LinkError>(link.ask(peer::BOOTSTRAP, question, peer::BOOTSTRAP_REPLY).await?)
     };
     match W::timeout(patience, asking).await {
@@ -208,6 +217,25 @@ async fn ask<W: World>(
         Ok(Err(LinkError::Io(error))) => Err(error),
         Ok(Err(other)) => Err(io::Error::other(other)),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer")),
+    }
+}
+
+/// A server that joined and was removed before the leader took it in is a member of nothing: nobody talks to it, and it
+/// knows nobody to talk to. So it asks those that it was told of whether its disk still counts.
+pub(super) async fn ask_until_taken_in<W: World>(server: Arc<Server<W>>, node: Arc<Node<W>>, disk: Nonce) {
+    // A founder is a member from the first; and its disk was never enrolled, so that it must not ask to be.
+    while node.founding.is_empty() && node.member(node.me.incarnation).is_none() {
+        W::sleep(AGAIN).await;
+        for other in server.settings.servers().iter().filter(|other| other.name != node.me.name) {
+            let join = Bootstrap::Join { disk, address: server.settings.address().to_owned() };
+            if matches!(
+                ask::<W>(&server.host, &server.settings.name, other, &join, PATIENCE).await,
+                Ok(BootstrapReply::Retired)
+            ) {
+                node.reachability.retire(PeerRefusal::Removed { incarnation: node.me.incarnation });
+                return;
+            }
+        }
     }
 }
 

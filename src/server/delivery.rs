@@ -121,6 +121,7 @@ pub(super) async fn fetch<W: World>(node: Arc<Node<W>>, fetch: Fetch) {
     let mut books = node.hub.lock();
     let Some(reader) = books.readers.get_mut(&registration).filter(|r| r.epoch == epoch) else { return };
     reader.fetching = false;
+    W::reached("bodies read back from the checkpoint");
     match read {
         Ok(Some((waiting, body))) => put(&mut books, registration, epoch, waiting, &body),
         Ok(None) => {

@@ -38,6 +38,7 @@ pub(super) async fn forward<W: World>(node: Arc<Node<W>>) {
         if let Some((sequence, since)) = oldest
             && W::now() >= since + AGAIN
         {
+            W::reached("batches forwarded again for lack of news");
             tracing::debug!(sequence, "a batch was not applied in time: forwarding again");
             oldest = None;
             link = None;
@@ -45,6 +46,9 @@ pub(super) async fn forward<W: World>(node: Arc<Node<W>>) {
         }
         if leader.refresh() {
             link = None;
+            if node.hub.oldest_forwarded().is_some() {
+                W::reached("batches forwarded again to a new leader");
+            }
             node.hub.rewind();
         }
         let current = leader.current();

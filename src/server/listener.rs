@@ -109,9 +109,9 @@ async fn serve_peer<W: World>(server: &Arc<Server<W>>, mut link: Link) -> io::Re
     link.writer.put(peer::HELLO_REPLY, &HelloReply::Welcome).await?;
     match hello.purpose {
         Purpose::Raft => {
-            let log = node.log.clone();
+            let room = node.clone();
             let gates = Gates {
-                has_room: move |bytes: usize| log.takes(bytes as u64),
+                has_room: move |bytes: usize| room.takes_entries(bytes as u64),
                 is_member: {
                     let node = node.clone();
                     move || node.refusal_of(&hello).is_none()
@@ -147,8 +147,8 @@ async fn serve_forward<W: World>(node: &Arc<super::node::Node<W>>, mut link: Lin
                 }
                 let mut bytes: Bytes = frame.payload;
                 let batch = batch::take_batch(&mut bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-                if !node.log.takes(batch.frames.len() as u64) {
-                    Some("its disk is full")
+                if !node.takes(batch.frames.len() as u64) {
+                    Some("its disk takes nothing now")
                 } else if node.raft.is_leader() {
                     node.proposer.propose(batch).await;
                     None

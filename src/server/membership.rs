@@ -14,6 +14,7 @@ use openraft::ChangeMembers;
 use openraft_rt::watch::WatchReceiver as _;
 
 use super::node::Node;
+use super::status;
 use crate::post_office::Listed;
 use crate::raft::Member;
 use crate::wire::{Incarnation, Name};
@@ -88,7 +89,7 @@ struct Situation {
     voters: BTreeSet<Incarnation>,
     /// Voters and learners.
     members: BTreeMap<Incarnation, Name>,
-    /// Those that lack next to nothing.
+    /// Those that are up and lack next to nothing, the leader among them.
     caught_up: BTreeSet<Incarnation>,
     listed: BTreeMap<Name, Listed>,
 }
@@ -109,16 +110,16 @@ fn look<W: World>(node: &Node<W>) -> Option<Situation> {
     let membership = metrics.membership_config.membership();
     let progress = metrics.replication.as_ref();
     let last = metrics.last_log_index.unwrap_or(0);
-    let caught_up = progress
-        .into_iter()
-        .flatten()
-        .filter(|(_, matched)| matched.as_ref().is_some_and(|matched| last.saturating_sub(matched.index) <= CAUGHT_UP));
+    let caught_up = progress.into_iter().flatten().filter(|(id, matched)| {
+        let lacks = matched.as_ref().map(|matched| last.saturating_sub(matched.index));
+        lacks.is_some_and(|lacks| lacks <= CAUGHT_UP) && status::is_reached(node, **id)
+    });
     Some(Situation {
         me: node.me.incarnation,
         joint: membership.get_joint_config().len() > 1,
         voters: membership.voter_ids().collect(),
         members: membership.nodes().map(|(id, member)| (*id, member.name.clone())).collect(),
-        caught_up: caught_up.map(|(id, _)| *id).collect(),
+        caught_up: caught_up.map(|(id, _)| *id).chain([node.me.incarnation]).collect(),
         listed,
     })
 }
@@ -140,6 +141,12 @@ impl Situation {
         self.new_disk().or_else(|| self.removed_server())
     }
 
+    /// A change that cannot be committed would hold up everything behind it: it is begun only if those who are up are a
+    /// majority of what comes of it.
+    fn would_go_on(&self, voters: &BTreeSet<Incarnation>) -> bool {
+        voters.intersection(&self.caught_up).count() > voters.len() / 2
+    }
+
     fn new_disk(&self) -> Option<Step> {
         for (name, server) in &self.listed {
             let Some(incarnation) = server.incarnation.filter(|id| !self.voters.contains(id)) else { continue };
@@ -147,9 +154,9 @@ impl Situation {
                 let member = Member { name: name.clone(), address: server.address.clone() };
                 return Some(Step::TakeIn { incarnation, member });
             }
-            if self.caught_up.contains(&incarnation) {
-                let others = self.voters.iter().filter(|id| self.members.get(id) != Some(name)).copied();
-                let voters = others.chain([incarnation]).collect();
+            let others = self.voters.iter().filter(|id| self.members.get(id) != Some(name)).copied();
+            let voters = others.chain([incarnation]).collect();
+            if self.caught_up.contains(&incarnation) && self.would_go_on(&voters) {
                 return Some(Step::Vote { voters, server: name.clone(), incarnation });
             }
         }
@@ -159,13 +166,13 @@ impl Situation {
     fn removed_server(&self) -> Option<Step> {
         let unwanted = self.voters.iter().filter(|id| !self.is_wanted(**id));
         // What has a newer disk is replaced by it. Until then it stays, since it may hold what others lost.
-        let replaced = |id: &Incarnation| {
-            let name = self.members.get(id);
-            name.and_then(|name| self.listed.get(name)).is_some_and(|server| server.incarnation.is_some())
+        let has_successor = |id: &Incarnation| {
+            let server = self.members.get(id).and_then(|name| self.listed.get(name));
+            server.and_then(|server| server.incarnation).is_some_and(|newer| !self.voters.contains(&newer))
         };
-        let incarnation = *unwanted.filter(|id| !replaced(id)).min_by_key(|id| **id == self.me)?;
+        let incarnation = *unwanted.filter(|id| !has_successor(id)).min_by_key(|id| **id == self.me)?;
         let voters: BTreeSet<Incarnation> = self.voters.iter().copied().filter(|id| *id != incarnation).collect();
-        if voters.is_empty() {
+        if !self.would_go_on(&voters) {
             return None;
         }
         if incarnation == self.me {

@@ -11,13 +11,9 @@ fn situation(voters: &[(u64, u8)], listed: &[(u8, Option<u64>)]) -> Situation {
     let listed = listed.iter().map(|(letter, incarnation)| {
         (name(*letter), Listed { address: format!("{}:1", name(*letter)), incarnation: *incarnation })
     });
-    Situation {
-        me: 1,
-        voters: members.keys().copied().collect(),
-        members,
-        listed: listed.collect(),
-        ..Situation::default()
-    }
+    let voters: BTreeSet<_> = members.keys().copied().collect();
+    let (listed, caught_up) = (listed.collect(), voters.clone());
+    Situation { me: 1, joint: false, voters, members, caught_up, listed }
 }
 
 impl Situation {
@@ -64,6 +60,21 @@ fn the_old_disk_of_a_server_that_was_added_again_goes_even_if_there_is_no_new_on
     let now = situation(&[(1, 0), (2, 1), (3, 2)], &[(0, Some(1)), (1, Some(2)), (2, None)]);
     let voters = BTreeSet::from([1, 2]);
     assert_eq!(now.next_step(), Some(Step::Remove { voters, server: name(2), incarnation: 3 }));
+}
+
+#[test]
+fn a_change_that_could_not_be_committed_is_not_begun() {
+    let mut now = situation(&[(1, 0), (2, 1), (3, 2)], &[(0, Some(1)), (2, Some(3))]);
+    now.caught_up.remove(&3);
+    assert_eq!(now.next_step(), None, "of a and c only a is up");
+    let mut now = situation(&[(1, 0), (2, 1)], &[(0, Some(1)), (1, Some(2)), (3, Some(90)), (4, Some(91))]);
+    now.members.insert(90, name(3));
+    now.members.insert(91, name(4));
+    now.caught_up = BTreeSet::from([1, 90]);
+    assert!(matches!(now.next_step(), Some(Step::Vote { incarnation: 90, .. })), "two of three are up");
+    now.voters.insert(90);
+    now.caught_up = BTreeSet::from([1, 91]);
+    assert_eq!(now.next_step(), None, "two of four are not enough");
 }
 
 proptest! {

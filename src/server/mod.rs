@@ -3,11 +3,12 @@
 //! Reading order: [`run`] here; [`bootstrap`] (founding, joining); [`node`] (what runs once there is an incarnation);
 //! [`listener`] and [`session`] (connections); [`hub`] (the books of a home server: who waits for what); [`delivery`];
 //! [`batches`], [`forward`] and [`proposer`] (commands on their way into the log); [`membership`] and [`operator`];
-//! [`upkeep`]; [`status`].
+//! [`upkeep`] and [`disk_watch`]; [`scrub`]; [`status`].
 
 mod batches;
 mod bootstrap;
 mod delivery;
+mod disk_watch;
 mod forward;
 mod hub;
 mod listener;
@@ -15,6 +16,7 @@ mod membership;
 mod node;
 mod operator;
 mod proposer;
+mod scrub;
 mod session;
 mod settings;
 mod status;
@@ -57,8 +59,11 @@ pub enum ServerError {
     /// The other servers go on without this disk: with another one under this name, or without this server.
     #[error("{0}; what it holds is kept. To join again, add the server if it was removed, and start with an empty one")]
     Retired(PeerRefusal),
-    /// Consensus stopped, which it does when the disk fails it.
-    #[error("the log or the state cannot be written any more: {0}; what was accepted is safe on the other servers")]
+    /// The disk failed: a write or a sync of the log or the checkpoint. It is not tried again.
+    #[error("the disk failed: {0}; what was accepted is safe on the other servers")]
+    Disk(String),
+    /// Consensus stopped.
+    #[error("the server cannot go on: {0}; what was accepted is safe on the other servers")]
     Stopped(String),
 }
 
@@ -128,6 +133,7 @@ pub async fn run<W: World>(
 async fn open_directory<W: World>(disk: Arc<dyn Disk>) -> Result<DataDirectory, OpenError> {
     W::blocking(move || match DataDirectory::open::<W>(disk.clone()) {
         Err(damaged @ OpenError::Damaged { .. }) => {
+            W::reached("a damaged directory set aside");
             tracing::error!(%damaged, "setting the data aside");
             DataDirectory::open_set_aside::<W>(disk, &damaged.to_string())
         }
@@ -161,7 +167,10 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
         let reason = match node::Node::start(server, &identity, set_aside).await {
             Ok(node) => {
                 *server.phase.lock() = Phase::Running(node.clone());
+                let asking =
+                    Abort(W::spawn(bootstrap::ask_until_taken_in(server.clone(), node.clone(), directory.disk_id())));
                 let ended = node.run().await;
+                drop(asking);
                 *server.phase.lock() = Phase::Starting;
                 match ended {
                     node::Ended::Damaged(reason) => reason,
@@ -171,6 +180,7 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
             Err(node::StartError::Damaged(reason)) => reason,
             Err(node::StartError::Other(error)) => return Err(error),
         };
+        W::reached("damaged data set aside");
         tracing::error!(reason, "this server's data is damaged: setting it aside, joining again with an empty disk");
         let set = W::blocking(move || directory.set_aside::<W>(&reason).map(|()| directory));
         directory = set.await?;

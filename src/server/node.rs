@@ -5,15 +5,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::errors::Fatal;
 use openraft_rt::watch::WatchReceiver as _;
 use parking_lot::Mutex;
 
+use super::disk_watch::DiskHealth;
 use super::hub::Hub;
 use super::proposer::{Clock, Proposer};
-use super::{Abort, Server, ServerError, Settings, delivery, forward, membership, proposer, upkeep};
+use super::{Abort, Server, ServerError, Settings, delivery, forward, membership, proposer, scrub, upkeep};
 use crate::post_office::{Answer, Effect, PostOffice};
 use crate::raft::{
-    self, Heard, Listener, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability, StateMachine, TypeConfig,
+    self, CheckpointMeta, Heard, Listener, LogId, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability,
+    StateMachine, TypeConfig,
 };
 use crate::storage::{Checkpoint, Identity, Log, LogError, LogSettings, MetaKey, OpenError, StorageError};
 use crate::wire::command::Command;
@@ -46,6 +49,8 @@ pub(super) struct Node<W: World> {
     pub disk: Arc<dyn Disk>,
     /// Damaged data was set aside on this disk once.
     pub set_aside: bool,
+    /// What is known of the disk.
+    pub health: DiskHealth,
     /// The last digest and the index it was of.
     digest: Mutex<(u64, u64)>,
     failure: Mutex<Option<Ended>>,
@@ -182,10 +187,10 @@ impl<W: World> Node<W> {
             Ok::<_, StartError>((checkpoint, post_office))
         });
         let (checkpoint, post_office) = loaded.await?;
-        if checkpoint.meta().map_err(io::Error::from)?.is_none() && log.get(MetaKey::Purged).is_some() {
-            return Err(StartError::Damaged("the log was cleaned up to a checkpoint that is not there".to_owned()));
-        }
+        check_reach(&log, &checkpoint)?;
         let origin = Origin { incarnation: identity.incarnation, boot };
+        let detail = format!("incarnation={} boot={boot}", identity.incarnation);
+        W::observe(|| Event { kind: "node", who: None, detail });
         let hub = Arc::new(Hub::new(origin, identity.name.clone(), settings.pending_bytes));
         let clock = Arc::new(Clock::new::<W>(post_office.time()));
         let (fetches, fetching) = tokio::sync::mpsc::unbounded_channel();
@@ -223,6 +228,7 @@ impl<W: World> Node<W> {
             proposer: Proposer::new(),
             disk: server.disk.clone(),
             set_aside,
+            health: DiskHealth::default(),
             digest: Mutex::new((0, 0)),
             failure: Mutex::new(None),
             failed: tokio::sync::Notify::new(),
@@ -271,6 +277,7 @@ impl<W: World> Node<W> {
             Abort(W::spawn(proposer::propose(self.clone()))),
             Abort(W::spawn(membership::reconcile(self.clone()))),
             Abort(W::spawn(upkeep::upkeep(self.clone()))),
+            Abort(W::spawn(scrub::scrub(self.clone()))),
             Abort(W::spawn(fetch_all(self.clone(), fetching))),
         ];
         let mut metrics = self.raft.server_metrics();
@@ -282,18 +289,13 @@ impl<W: World> Node<W> {
             // that fails meanwhile waits for the lock.
             let failure = self.failure.lock().take();
             if let Some(ended) = failure {
-                self.shut_down().await;
+                self.end(&ended).await;
                 return ended;
             }
             let state = states.borrow_watched().running_state.clone();
-            if let Err(fatal) = state {
-                let text = fatal.to_string();
-                self.shut_down().await;
-                // openraft tells what failed as a text only; our own storage knows whether it was damage.
-                return match self.log.poisoned() {
-                    Some(error) if error.kind() == io::ErrorKind::InvalidData => Ended::Damaged(error.to_string()),
-                    _ => Ended::Failed(ServerError::Stopped(text)),
-                };
+            if let Some(ended) = self.storage_failure(state.err()) {
+                self.end(&ended).await;
+                return ended;
             }
             if let Some(refusal) =
                 self.reachability.retired().or_else(|| self.end_of(self.me.incarnation, &self.me.name))
@@ -320,16 +322,61 @@ impl<W: World> Node<W> {
         let metrics = metrics.borrow_watched();
         let role = (metrics.current_term, metrics.state.is_leader());
         if *before != Some(role) {
+            match (before.is_some_and(|(_, led)| led), role.1) {
+                (false, true) => W::reached("a leader elected"),
+                (true, false) => W::reached("a leader stepped down"),
+                _ => {}
+            }
             *before = Some(role);
             let name = if role.1 { "leader" } else { "follower" };
             W::observe(|| Event { kind: "role", who: None, detail: format!("term={} role={name}", role.0) });
         }
     }
 
+    /// Why the node cannot go on, if its storage or, for that, Raft has failed. openraft tells what failed as a text
+    /// only; our own storage knows whether it was damage.
+    fn storage_failure(&self, fatal: Option<Fatal<TypeConfig<W>>>) -> Option<Ended> {
+        if let Some(error) = self.log.poisoned() {
+            return Some(match error.kind() {
+                io::ErrorKind::InvalidData => Ended::Damaged(error.to_string()),
+                _ => Ended::Failed(ServerError::Disk(error.to_string())),
+            });
+        }
+        if let Some(reason) = self.office.checkpoint.damage() {
+            return Some(Ended::Damaged(reason));
+        }
+        fatal.map(|fatal| match fatal {
+            Fatal::StorageError(error) => Ended::Failed(ServerError::Disk(error.to_string())),
+            other => Ended::Failed(ServerError::Stopped(other.to_string())),
+        })
+    }
+
+    /// Ends what runs. A server whose data is damaged comes back, so it takes its leave of the others and of its
+    /// clients first.
+    async fn end(&self, why: &Ended) {
+        match why {
+            Ended::Damaged(_) => self.stop().await,
+            Ended::Failed(_) => self.shut_down().await,
+        }
+    }
+
     async fn shut_down(&self) {
         self.hub.close_for(Some(Refusal::Stopping));
-        // An error says that it is stopped already.
-        let _ = self.raft.shutdown().await;
+        // An error says that it is stopped already. A disk that hangs must not keep the server from stopping.
+        let _ = W::timeout(HAND_OVER, self.raft.shutdown()).await;
+    }
+
+    /// Whether so many bytes may be added to the log now. See [`Log::takes`]; what waits for a disk that hangs would
+    /// only pile up.
+    pub fn takes(&self, bytes: u64) -> bool {
+        !self.health.hangs() && self.log.takes(bytes)
+    }
+
+    /// Whether a leader's entries, so many bytes, find room. If not, the cluster goes on without this server.
+    pub fn takes_entries(&self, bytes: u64) -> bool {
+        let takes = self.takes(bytes);
+        self.health.set_refused((!takes).then(W::now));
+        takes
     }
 
     /// The voter that is to lead if this server is not to: the one that lacks least.
@@ -450,8 +497,15 @@ impl<W: World> Node<W> {
 
     /// Gives another server's new disk an incarnation, through the log.
     pub async fn enroll(&self, name: &Name, disk: Nonce, address: &str) -> BootstrapReply {
+        let (retired, listed) = {
+            let office = self.office.post_office.lock();
+            (office.has_retired(disk), office.server(name).is_some())
+        };
+        if retired {
+            return BootstrapReply::Retired;
+        }
         // It asks again and again: what is not so yet is not put into the log each time.
-        if self.office.post_office.lock().server(name).is_none() {
+        if !listed {
             return BootstrapReply::Refused(format!("{}: {name}", Refusal::NoSuchServer));
         }
         let answer = self.hub.ask(disk, &Command::Enroll { server: name, address, disk });
@@ -464,6 +518,22 @@ impl<W: World> Node<W> {
             _ => BootstrapReply::Refused("the cluster has no leader that could take it in; ask again".to_owned()),
         }
     }
+}
+
+/// Whether checkpoint and log together reach back to the beginning: the log is cleaned only up to a checkpoint that is
+/// durable, so one that ends before the log begins is not the one that was there.
+fn check_reach<W: World>(log: &Log<W>, checkpoint: &Checkpoint) -> Result<(), StartError> {
+    let Some(purged) = log.get(MetaKey::Purged) else { return Ok(()) };
+    let purged: LogId = raft::link::take(&purged)?;
+    let covered = match checkpoint.meta()? {
+        Some(meta) => CheckpointMeta::decode(&meta)?.applied.map_or(0, |id| id.index),
+        None => 0,
+    };
+    if covered < purged.index {
+        let why = format!("the log was cleaned up to entry {}, and the checkpoint ends at {covered}", purged.index);
+        return Err(StartError::Damaged(why));
+    }
+    Ok(())
 }
 
 async fn fetch_all<W: World>(

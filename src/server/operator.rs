@@ -114,11 +114,13 @@ fn may_leave<W: World>(node: &Node<W>, server: &Name) -> Result<(), Refusal> {
             return Ok(());
         }
     }
-    let rows = status::servers_of(node);
+    let metrics = node.raft.metrics().borrow_watched().clone();
+    let membership = metrics.membership_config.membership();
     let (mut voters, mut reachable) = (0, 0);
-    for row in rows.iter().filter(|row| row.voter && row.server.name != *server) {
+    // Every disk that has a vote counts, be it one that was lost and is not replaced yet.
+    for id in membership.voter_ids().filter(|id| membership.get_node(id).is_some_and(|m| m.name != *server)) {
         voters += 1;
-        reachable += u64::from(row.reachable);
+        reachable += u64::from(id == node.me.incarnation || status::is_reached(node, id));
     }
     if reachable > voters / 2 { Ok(()) } else { Err(Refusal::WouldLoseQuorum { voters, reachable }) }
 }

@@ -224,6 +224,7 @@ impl<W: World> Session<W> {
             next = match kind {
                 command::KIND => match check(&payload) {
                     Ok(Command::Send { stream, number, .. }) if disk_full => {
+                        W::reached("a full disk refused a send");
                         let reason = SendFailure::Unavailable(Refusal::DiskFull);
                         books.reply(self.id, &Reply::SendFailed { stream, number, reason });
                         Next::Go

@@ -36,6 +36,11 @@ pub struct Settings {
     pub log_cache_bytes: u64,
     /// Free space on the disk below which sends are refused, in bytes.
     pub disk_reserve_bytes: u64,
+    /// A disk that does nothing for so long, although something is to be written, hangs: the server leads no more and
+    /// sends its clients elsewhere.
+    pub disk_patience: Duration,
+    /// Everything on the disk is read and verified within this time, again and again.
+    pub scrub_period: Duration,
 }
 
 /// Settings that contradict each other.
@@ -100,6 +105,8 @@ impl Settings {
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
             log_cache_bytes: limits::LOG_CACHE_BYTES_DEFAULT,
             disk_reserve_bytes: limits::DISK_RESERVE_BYTES_DEFAULT,
+            disk_patience: limits::DISK_PATIENCE_DEFAULT,
+            scrub_period: limits::SCRUB_PERIOD_DEFAULT,
         }
     }
 

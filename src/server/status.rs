@@ -7,7 +7,7 @@ use openraft_rt::watch::WatchReceiver as _;
 
 use super::node::Node;
 use super::{Phase, Server};
-use crate::raft::CheckpointMeta;
+use crate::raft::{CheckpointMeta, TypeConfig};
 use crate::wire::client::{ServerRow, Status};
 use crate::wire::{Incarnation, Name, Refusal, ServerAddress, Time};
 use crate::world::World;
@@ -76,6 +76,12 @@ pub(super) fn of_node<W: World>(node: &Node<W>) -> Status {
     if node.log.disk_full() {
         problems.push(format!("{}: {}", node.disk.describe(), Refusal::DiskFull));
     }
+    if node.health.hangs() {
+        problems.push(format!("{} does not answer: this server leads no more and serves nobody", node.disk.describe()));
+    }
+    if let Some(reason) = node.health.damage() {
+        problems.push(format!("{reason} It does so by itself as soon as the other servers can do without it"));
+    }
     if node.set_aside {
         let place = node.disk.describe();
         problems.push(format!(
@@ -114,7 +120,7 @@ pub(super) fn of_node<W: World>(node: &Node<W>) -> Status {
 pub(super) fn servers_of<W: World>(node: &Node<W>) -> Vec<ServerRow> {
     let metrics = node.raft.metrics().borrow_watched().clone();
     let membership = metrics.membership_config.membership().clone();
-    let voters: BTreeSet<Incarnation> = membership.voter_ids().collect();
+    let voters = voters_of(&metrics);
     let mut rows: Vec<ServerRow> = Vec::new();
     for (&id, member) in membership.nodes() {
         let me = id == node.me.incarnation;
@@ -150,6 +156,23 @@ pub(super) fn servers_of<W: World>(node: &Node<W>) -> Vec<ServerRow> {
     }
     rows.sort_by(|a, b| a.server.cmp(&b.server));
     rows
+}
+
+/// Whether another server answered lately.
+pub(super) fn is_reached<W: World>(node: &Node<W>, incarnation: Incarnation) -> bool {
+    node.reachability.of(incarnation).0.is_some_and(|at| is_recent(node, at))
+}
+
+/// Who votes, whatever comes of a membership change that is under way: a disk that replaces another one counts when the
+/// change is complete, and until then the cluster needs those that were there before.
+fn voters_of<W: World>(metrics: &openraft::RaftMetrics<TypeConfig<W>>) -> BTreeSet<Incarnation> {
+    let effective = metrics.membership_config.membership();
+    let committed = metrics.committed_membership_config.membership();
+    let mut configs = committed.get_joint_config().iter().chain(effective.get_joint_config());
+    let first = configs.next().cloned().unwrap_or_default();
+    let voters: BTreeSet<Incarnation> = configs.fold(first, |both, config| &both & config);
+    // One that has only just started knows of no committed membership yet.
+    if voters.is_empty() { effective.voter_ids().collect() } else { voters }
 }
 
 fn is_recent<W: World>(node: &Node<W>, at: crate::world::Instant) -> bool {

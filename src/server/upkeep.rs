@@ -1,6 +1,6 @@
 //! What a server does by itself, a few times a second: takes checkpoints, sends clients elsewhere when it has lost
-//! touch with the leader, tells them when there are other servers, proposes ticks when something is due, hands leadership
-//! over when its disk is full.
+//! touch with the leader or its disk hangs, tells them when there are other servers, proposes ticks when something is
+//! due, hands leadership over when its disk is full or hangs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,14 @@ use std::time::Duration;
 use openraft_rt::Instant as _;
 use openraft_rt::watch::WatchReceiver as _;
 
+use super::disk_watch::DiskWatch;
 use super::node::Node;
 use crate::wire::command::Command;
 use crate::wire::{Refusal, Time};
-use crate::world::{Instant, World};
+use crate::world::{Event, Instant, World};
 
+/// A leader whose entries were refused for want of room tries again within this time.
+const REFUSED: Duration = Duration::from_secs(2);
 /// How often a full disk is given a checkpoint.
 const FULL_DISK: Duration = Duration::from_secs(5);
 
@@ -26,16 +29,38 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
     let mut touch = None;
     let mut told = None;
     let mut made_room = W::now();
+    let mut watch = DiskWatch::default();
+    let mut hands_over = None;
     loop {
         W::sleep(round).await;
         let leads = node.raft.is_leader();
         led_since = leads.then(|| led_since.unwrap_or_else(W::now));
+        let hangs = watch.look(node.log.progress(), W::now(), round) > node.settings.disk_patience;
+        if hangs != node.health.hangs() {
+            node.health.set_hangs(hangs);
+            if hangs {
+                tracing::error!("the disk does nothing any more: this server leads no more and serves nobody");
+            } else {
+                tracing::warn!("the disk answers again");
+            }
+            W::observe(|| Event { kind: "disk", who: None, detail: format!("hangs={hangs}") });
+        }
         serve_or_move(&node, &mut touch);
         let membership = *node.raft.metrics().borrow_watched().membership_config.log_id();
         if membership != told {
             told = membership;
             node.tell_servers();
         }
+        if hangs {
+            // Once it has heard of a newer leader, Raft waits for the disk to write that down: what it says of itself is
+            // of before, and it is not to be asked anything all the time.
+            if leads && hands_over.is_none_or(|at| W::now() > at + node.settings.election_timeout.1 * 4) {
+                hands_over = Some(W::now());
+                hand_over(&node, "the disk hangs").await;
+            }
+            continue;
+        }
+        hands_over = None;
         let written = node.log.bytes_written();
         if let Some((cuts, at)) = asked
             && node.office.cuts() != cuts
@@ -65,8 +90,8 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
                 && led_since.is_some_and(|since| W::now() - since > node.settings.election_timeout.1)
             {
                 led_since = None;
-                tracing::warn!("the disk is full: handing leadership over");
-                node.hand_over().await;
+                W::reached("leadership handed over for a full disk");
+                hand_over(&node, "the disk is full").await;
             }
         }
     }
@@ -81,7 +106,8 @@ fn memory_is_short<W: World>(node: &Node<W>) -> u64 {
 }
 
 /// A home that has not heard of a leader for too long may be behind without knowing: it delivers nothing more and
-/// sends its clients elsewhere. Four times the longest election timeout, so that an ordinary election, which begins
+/// sends its clients elsewhere. So does one whose disk hangs or has no
+/// room for a leader's entries: it hears the leader, and falls behind none the less. Four times the longest election timeout, so that an ordinary election, which begins
 /// after two of them at the latest, moves nobody.
 fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>) {
     let patience = node.settings.election_timeout.1 * 4;
@@ -96,13 +122,30 @@ fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>) {
     };
     *touch = (*touch).max(node.heard.last()).max(acknowledged).max(alone.then(W::now));
     let in_touch = touch.is_some_and(|at| W::now().saturating_duration_since(at) <= patience);
+    let left_behind = node.health.refused().is_some_and(|at| W::now().saturating_duration_since(at) <= REFUSED);
+    let in_touch = in_touch && !left_behind && !node.health.hangs();
     let closed = node.hub.lock().closed_for.clone();
     match (in_touch, closed) {
-        (true, Some(Refusal::NoLeader)) => node.hub.close_for(None),
+        (true, Some(Refusal::NoLeader)) => {
+            W::reached("a home in touch again");
+            node.hub.close_for(None);
+        }
         (false, None) => {
-            tracing::warn!("out of touch with the leader: clients are sent elsewhere");
+            W::reached("a home out of touch");
+            tracing::warn!(
+                left_behind,
+                hangs = node.health.hangs(),
+                "out of touch with the leader, or without a disk: clients are sent elsewhere"
+            );
             node.hub.close_for(Some(Refusal::NoLeader));
         }
         _ => {}
     }
+}
+
+/// A leader whose disk is full or hangs lets another one lead. From now on it proposes nothing and sends no heartbeats: if
+/// the one that is asked cannot lead, the others elect one as if this one were gone.
+async fn hand_over<W: World>(node: &Node<W>, why: &str) {
+    tracing::warn!("{why}: handing leadership over");
+    node.hand_over().await;
 }

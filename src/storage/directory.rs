@@ -132,6 +132,23 @@ impl DataDirectory {
         Self::load::<W>(disk, lock)
     }
 
+    /// Reads what says whose the directory is once more, while it is in use. Blocks.
+    ///
+    /// # Errors
+    /// Damage, also if one of the files is gone; the disk's.
+    pub fn check(disk: &dyn Disk) -> Result<(), OpenError> {
+        for (file, kind) in [(MANIFEST, MANIFEST_KIND), (IDENTITY, IDENTITY_KIND)] {
+            match small_file::read(disk, file, kind) {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(Problem::Damaged | Problem::Newer(_)) => {
+                    return Err(OpenError::Damaged { file: file.to_owned() });
+                }
+                Err(Problem::Io(error)) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn lock(disk: &dyn Disk) -> Result<Box<dyn Any + Send + Sync>, OpenError> {
         disk.lock().map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => OpenError::InUse { directory: disk.describe() },
@@ -175,6 +192,10 @@ impl DataDirectory {
         let identity = match identity {
             Some(bytes) => {
                 Some(postcard::from_bytes(&bytes).map_err(|_| OpenError::Damaged { file: IDENTITY.to_owned() })?)
+            }
+            // The checkpoint is made by a server that has an identity. Without it, the disk would pass for a new one.
+            None if disk.list("")?.iter().any(|name| name == "checkpoint") => {
+                return Err(OpenError::Damaged { file: IDENTITY.to_owned() });
             }
             None => None,
         };

@@ -13,6 +13,6 @@ mod small_file;
 mod testing;
 pub mod wal;
 
-pub use checkpoint::{Checkpoint, Chunk, SnapshotReader, SnapshotWriter, StorageError};
+pub use checkpoint::{BLOCK_BYTES, Checkpoint, Chunk, SnapshotReader, SnapshotWriter, StorageError};
 pub use directory::{DataDirectory, Identity, OpenError};
-pub use wal::{Log, LogEntry, LogError, LogSettings, MetaKey};
+pub use wal::{Log, LogEntry, LogError, LogPlace, LogSettings, MetaKey};

@@ -188,6 +188,8 @@ pub struct Knobs {
     pub dies_after: Option<u64>,
     /// The next operations of this kind fail.
     pub fails: Option<&'static str>,
+    /// Only the next one does.
+    pub fails_once: bool,
     /// Bytes that the disk can hold.
     pub capacity: Option<u64>,
     /// Sabotage: syncing a file does nothing.
@@ -278,6 +280,7 @@ impl FaultDisk {
             return Err(io::Error::other("the process is dead"));
         }
         if core.knobs.fails == Some(kind) {
+            core.knobs.fails = core.knobs.fails.filter(|_| !core.knobs.fails_once);
             return Err(io::Error::other(format!("injected: {kind}")));
         }
         if !matches!(kind, "read" | "len" | "list")
@@ -354,6 +357,12 @@ impl File for FaultFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut core = self.disk.enter("write")?;
+        if core.knobs.fails == Some("write in part") {
+            core.knobs.fails = core.knobs.fails.filter(|_| !core.knobs.fails_once);
+            let part = Dice(offset).below(bytes.len() as u64) as usize;
+            self.write(&mut core, offset as usize, &bytes[..part])?;
+            return Err(io::Error::other("injected: a part was written"));
+        }
         self.write(&mut core, offset as usize, bytes)?;
         core.done()
     }

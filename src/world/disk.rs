@@ -95,6 +95,12 @@ pub trait File: Debug + Send + Sync + 'static {
     /// [`io::ErrorKind::UnexpectedEof`] if the file ends before.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
+    /// Asks for these bytes to be read from the medium the next time, and not from what the system remembers of them.
+    /// What was written and not yet synced is none the less for it. Advice: where it cannot be followed, it is not.
+    fn forget(&self, offset: u64, bytes: u64) {
+        let _ = (offset, bytes);
+    }
+
     /// Writes all of `bytes` at `offset`, growing the file.
     ///
     /// # Errors

@@ -74,6 +74,11 @@ pub trait World: Debug + Clone + Copy + Default + Eq + Ord + Send + Sync + 'stat
     fn observe(event: impl FnOnce() -> Event) {
         let _ = event;
     }
+
+    /// Tells whoever watches that the code came to a place that tests want to have been in.
+    fn reached(place: &'static str) {
+        Self::observe(|| Event { kind: "place", who: None, detail: place.to_owned() });
+    }
 }
 
 /// Something worth a line in a simulation's trace: a kind, and numbers that tell it from others of its kind.

@@ -228,6 +228,12 @@ impl File for RealFile {
         self.file.read_exact_at(buffer, offset).map_err(|e| on(e, "read", &self.path))
     }
 
+    fn forget(&self, offset: u64, bytes: u64) {
+        if let Some(bytes) = std::num::NonZeroU64::new(bytes) {
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(bytes), rustix::fs::Advice::DontNeed);
+        }
+    }
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset).map_err(|e| on(e, "write", &self.path))
     }

@@ -167,6 +167,8 @@ pub struct Cluster {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     children: Vec<Option<Child>>,
+    /// The last so many servers found nothing: they are told of the others, who are not told of them.
+    spares: usize,
 }
 
 impl Cluster {
@@ -183,7 +185,21 @@ impl Cluster {
     pub fn prepare(servers: usize) -> Self {
         let directory = tempfile::Builder::new().prefix("restante-test-").tempdir().expect("a temporary directory");
         let children = (0..servers).map(|_| None).collect();
-        Self { directory, ports: free_ports(servers), arguments: Vec::new(), environment: Vec::new(), children }
+        Self {
+            directory,
+            ports: free_ports(servers),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            children,
+            spares: 0,
+        }
+    }
+
+    /// A cluster of which nothing runs yet, with servers that it is not founded with.
+    pub fn prepare_with_spares(founders: usize, spares: usize) -> Self {
+        let mut cluster = Self::prepare(founders + spares);
+        cluster.spares = spares;
+        cluster
     }
 
     /// The same, with more arguments for each server's `serve`.
@@ -223,9 +239,10 @@ impl Cluster {
         (0..self.len()).map(|number| self.address(number)).collect()
     }
 
-    /// What `--cluster` is to be.
-    pub fn list(&self) -> String {
-        let list: Vec<String> = (0..self.len()).map(|n| format!("{}={}", self.name(n), self.address(n))).collect();
+    /// What `--cluster` of server `number` is to be: the founders and itself.
+    pub fn list(&self, number: usize) -> String {
+        let servers = (0..self.len()).filter(|n| *n < self.len() - self.spares || *n == number);
+        let list: Vec<String> = servers.map(|n| format!("{}={}", self.name(n), self.address(n))).collect();
         list.join(",")
     }
 
@@ -252,7 +269,7 @@ impl Cluster {
     pub fn serve(&self, number: usize) -> Command {
         let mut command = restante();
         command.args(["serve", "--name", &self.name(number), "--listen", &self.address(number)]);
-        command.args(["--cluster", &self.list(), "--die-with-parent", &std::process::id().to_string()]);
+        command.args(["--cluster", &self.list(number), "--die-with-parent", &std::process::id().to_string()]);
         command.arg("--data").arg(self.data(number)).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
@@ -314,6 +331,13 @@ impl Cluster {
         let mut child = self.children[number].take().expect("the server runs");
         signal(child.id(), "TERM");
         wait_for("a server to stop", || child.try_wait().expect("it can be waited for"))
+    }
+
+    /// Waits until server `number` has ended by itself.
+    #[track_caller]
+    pub fn ends(&mut self, number: usize) -> ExitStatus {
+        let mut child = self.children[number].take().expect("the server runs");
+        wait_for("a server to end by itself", || child.try_wait().expect("it can be waited for"))
     }
 
     /// A `restante` command that talks to this cluster.

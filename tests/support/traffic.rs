@@ -195,6 +195,11 @@ impl Traffic {
         Self { plan, addresses, control, sending, receiving }
     }
 
+    /// The cluster is found at other addresses by now. The clients are not told: they know by themselves.
+    pub fn moved_to(&mut self, addresses: Vec<String>) {
+        self.addresses = addresses;
+    }
+
     /// Receipts that came so far.
     pub fn accepted(&self) -> u64 {
         self.control.accepted.load(Ordering::Relaxed)

@@ -1,18 +1,22 @@
-//! One life of a client: it registers, sends through streams and reads its inbox.
+//! One life of a client: it registers, sends through streams and reads its inbox, and does whatever else the plan's mix
+//! gives it to do.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{Either, join_all, select};
+use parking_lot::Mutex;
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
-use restante::client::{Client, ClientSettings, Error};
+use restante::client::{Client, ClientSettings, Error, Registration};
 use restante::wire::{Name, Refusal};
 use restante::world::{BoxFuture, World};
 
-use super::{address, reader, sender};
-use crate::history::What;
-use crate::random::Stream;
-use crate::scenario::ClientSeat;
+use super::{address, asking, by_hand, reader, renewal, sender};
+use crate::history::{Journal, Process, What};
+use crate::random::{Stream, stream};
+use crate::scenario::{ClientSeat, Stage, Stages};
 
 /// The pause before something that failed is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -23,15 +27,31 @@ pub(super) fn start<W: World>(seat: ClientSeat) -> BoxFuture<'static, Result<(),
 }
 
 async fn run<W: World>(mut seat: ClientSeat) -> Result<(), String> {
-    let me = Name::new(&seat.process.client).map_err(|error| error.to_string())?;
+    let me = Arc::new(Me::new(&seat)?);
+    let mix = seat.plan.mix.clone();
     let client = connect::<W>(&mut seat).await?;
-    register(&client, &me).await?;
-    seat.journal.write(&seat.process, What::Registered { name: me.to_string() });
-    let parts = [
-        W::spawn(boxed(sender::run::<W>(branch(&mut seat), client.clone()))),
-        W::spawn(boxed(reader::run::<W>(branch(&mut seat), client.clone()))),
-    ];
-    let ended = join_all(parts).await;
+    me.register(&client).await?;
+    let programs = if me.sends_by_hand { mix.programs + 1 } else { mix.programs };
+    let rest = Arc::new(Rest::new(programs, &seat));
+    let mut parts = Vec::new();
+    for program in 0..mix.programs {
+        // The first one shares the reader's connection.
+        let own = if program == 0 && !me.quits { client.clone() } else { connect::<W>(&mut seat).await? };
+        let share = u64::from(seat.plan.messages) / mix.programs;
+        let messages = if program == 0 { u64::from(seat.plan.messages) - share * (mix.programs - 1) } else { share };
+        parts.push(boxed(sender::run::<W>(branch(&mut seat), own, me.clone(), rest.clone(), messages)));
+    }
+    parts.push(boxed(reader::run::<W>(branch(&mut seat), client.clone(), me.clone())));
+    if me.sends_by_hand {
+        parts.push(boxed(by_hand::run::<W>(branch(&mut seat), me.clone(), rest)));
+    }
+    if me.renews {
+        parts.push(boxed(renewal::run::<W>(branch(&mut seat), client.clone(), me.clone())));
+    }
+    if me.asks {
+        parts.push(boxed(asking::run::<W>(branch(&mut seat), client.clone())));
+    }
+    let ended = join_all(parts.into_iter().map(W::spawn)).await;
     client.close().await;
     for result in ended {
         result.map_err(|error| error.to_string())??;
@@ -41,6 +61,132 @@ async fn run<W: World>(mut seat: ClientSeat) -> Result<(), String> {
 
 fn boxed(part: impl Future<Output = Result<(), String>> + Send + 'static) -> BoxFuture<'static, Result<(), String>> {
     Box::pin(part)
+}
+
+/// Who a client is, over all its lives: what one of them asked for may come to be in the next one.
+#[derive(Debug)]
+pub(super) struct Me {
+    pub(super) name: Name,
+    process: Process,
+    journal: Journal,
+    /// Its registration may end under it, since it asks for that itself.
+    pub(super) renews: bool,
+    /// Its programs close with sends on their way, and come back.
+    pub(super) quits: bool,
+    /// Others attach to its inbox more often.
+    pub(super) is_stolen_from: bool,
+    pub(super) sends_by_hand: bool,
+    asks: bool,
+    registration: Mutex<Option<Registration>>,
+}
+
+impl Me {
+    fn new(seat: &ClientSeat) -> Result<Self, String> {
+        let mix = &seat.plan.mix;
+        let mut random = stream(seat.plan.seed, &format!("habits of {}", seat.process.client));
+        let mut is = |share| random.random_range(0..100) < share;
+        Ok(Self {
+            name: Name::new(&seat.process.client).map_err(|error| error.to_string())?,
+            process: seat.process.clone(),
+            journal: seat.journal.clone(),
+            renews: is(mix.renew),
+            quits: is(mix.quit),
+            is_stolen_from: is(mix.steal),
+            sends_by_hand: is(mix.by_hand),
+            asks: is(mix.ask),
+            registration: Mutex::default(),
+        })
+    }
+
+    /// Its registration, as far as this life knows.
+    pub(super) fn registration(&self) -> Option<Registration> {
+        self.registration.lock().clone()
+    }
+
+    /// Registers until it is so. An earlier life of this client may have done it.
+    pub(super) async fn register<W: World>(&self, client: &Client<W>) -> Result<(), String> {
+        loop {
+            self.write(What::Registering { name: self.name.to_string() });
+            let registration = match client.register(&self.name).await {
+                Ok(registration) => registration,
+                Err(Error::Refused(Refusal::AlreadyRegistered { registration: id })) => {
+                    Registration { name: self.name.clone(), id, home: self.name.clone() }
+                }
+                Err(error) => {
+                    again::<W>("registering", error).await?;
+                    continue;
+                }
+            };
+            self.write(What::Registered { name: self.name.to_string(), registration: registration.id.0 });
+            *self.registration.lock() = Some(registration);
+            return Ok(());
+        }
+    }
+
+    /// Whether that error only says that the registration has ended, which this client may have asked for.
+    pub(super) fn expects(&self, error: &Error) -> bool {
+        let ended = matches!(
+            error,
+            Error::RegistrationEnded { .. }
+                | Error::StreamLost { .. }
+                | Error::Refused(Refusal::NotRegistered | Refusal::RegistrationEnded)
+        );
+        ended && self.renews
+    }
+
+    /// After an error: waits a little and registers again if that may help; any other error is returned.
+    pub(super) async fn recover<W: World>(&self, client: &Client<W>, what: &str, error: Error) -> Result<(), String> {
+        if !self.expects(&error) {
+            return again::<W>(what, error).await;
+        }
+        W::sleep(PAUSE).await;
+        self.register(client).await
+    }
+
+    pub(super) fn write(&self, what: What) {
+        self.journal.write(&self.process, what);
+    }
+}
+
+/// Tells when all programs of a client that send have nothing more to send in a stage.
+#[derive(Debug)]
+pub(super) struct Rest {
+    programs: u64,
+    rested: Mutex<BTreeMap<Stage, u64>>,
+    process: Process,
+    journal: Journal,
+}
+
+impl Rest {
+    fn new(programs: u64, seat: &ClientSeat) -> Self {
+        let (process, journal) = (seat.process.clone(), seat.journal.clone());
+        Self { programs, rested: Mutex::default(), process, journal }
+    }
+
+    /// One more program has nothing more to send in `stage`.
+    pub(super) fn at(&self, stage: Stage) {
+        let rested = {
+            let mut all = self.rested.lock();
+            let rested = all.entry(stage).or_default();
+            *rested += 1;
+            *rested
+        };
+        if rested == self.programs {
+            self.journal.write(&self.process, What::Rested { stage });
+        }
+    }
+}
+
+/// Whether it happens this time: so many times of a hundred. Nothing is drawn for what never happens, so that a mix that
+/// leaves it out draws as if it did not exist.
+pub(super) fn chance(random: &mut Stream, share: u64) -> bool {
+    share > 0 && random.random_range(0..100) < share
+}
+
+/// Waits so long, or until the faults are over.
+pub(super) async fn sleep_in_faults<W: World>(stages: &Stages, duration: Duration) {
+    let sleep = W::sleep(duration);
+    if let Either::Right(_) = select(std::pin::pin!(sleep), std::pin::pin!(stages.reached(Stage::Core))).await {}
 }
 
 /// The same seat with random numbers of its own, so that parts that run at once do not move each other's draws.
@@ -55,7 +201,7 @@ pub(super) fn branch(seat: &mut ClientSeat) -> ClientSeat {
     }
 }
 
-fn fork(random: &mut Stream) -> Stream {
+pub(super) fn fork(random: &mut Stream) -> Stream {
     rand::SeedableRng::from_rng(random)
 }
 
@@ -72,18 +218,13 @@ pub(super) async fn connect<W: World>(seat: &mut ClientSeat) -> Result<Client<W>
     loop {
         match Client::start(settings.clone(), seat.host.clone()).await {
             Ok(client) => return Ok(client),
-            Err(Error::Unreachable { .. }) => W::sleep(PAUSE).await,
+            Err(Error::Unreachable { .. }) => {
+                // Servers may have been replaced meanwhile: whoever runs this client tells it of others.
+                settings.servers = seat.plan.server_hosts().iter().map(|server| address(server)).collect();
+                W::sleep(PAUSE).await;
+            }
+            Err(Error::NoSuchHome { .. }) => settings.home = None,
             Err(error) => return Err(format!("connecting: {error}")),
-        }
-    }
-}
-
-/// Until it is so. An earlier life of this client may have done it.
-async fn register<W: World>(client: &Client<W>, name: &Name) -> Result<(), String> {
-    loop {
-        match client.register(name).await {
-            Ok(_) | Err(Error::Refused(Refusal::AlreadyRegistered { .. })) => return Ok(()),
-            Err(error) => again::<W>("registering", error).await?,
         }
     }
 }

@@ -3,20 +3,25 @@
 //! The servers are [`restante::server::run`] and the clients use [`restante::client`], as in production; only the
 //! world that they stand on is another one. What they are told (sizes, timeouts) comes from the plan.
 
+mod asking;
+mod by_hand;
 mod client;
 mod frames;
+mod operator;
 mod reader;
+mod renewal;
 mod sender;
 
 use std::time::Duration;
 
-use restante::server::{self, Settings};
+use futures::future::{Either, select};
+use restante::server::{self, ServerError, Settings};
 use restante::wire::{Name, ServerAddress};
 use restante::world::{BoxFuture, World};
 
 use crate::plan::Plan;
 use crate::record::Interpreter;
-use crate::scenario::{Claim, ClientSeat, Scenario, ServerSeat, View};
+use crate::scenario::{ClientSeat, OperatorSeat, Scenario, ServerSeat, View};
 use crate::world::SimWorld;
 
 const PORT: u16 = 8080;
@@ -41,25 +46,6 @@ impl Scenario for Cluster {
         Box::new(frames::Frames::default())
     }
 
-    /// Servers agree about every entry that they applied and about the state that came of it, and no two of them lead
-    /// in one term.
-    fn claim(&self, kind: &str, detail: &str) -> Option<Claim> {
-        match kind {
-            // index=… term=… digest=…
-            "apply" => {
-                let (index, rest) = detail.split_once(' ')?;
-                Some(Claim { about: format!("the state at {index}"), is: rest.to_owned() })
-            }
-            // term=… for=… committed=…: a committed vote is a leader's.
-            "vote" => {
-                let (term, rest) = detail.split_once(' ')?;
-                let leader = rest.strip_suffix(" committed=true")?;
-                Some(Claim { about: format!("the leader of {term}"), is: leader.to_owned() })
-            }
-            _ => None,
-        }
-    }
-
     /// Whoever said last that it leads, in the highest term in which anybody did.
     fn leader(&self, view: &View) -> Option<String> {
         let leads = |((host, kind), detail): (&(String, &'static str), &String)| {
@@ -69,16 +55,42 @@ impl Scenario for Cluster {
         view.observed.iter().filter_map(leads).max().map(|(_, host)| host)
     }
 
-    /// All servers have applied the same entries. Together with the claims: their states are equal.
+    fn operator(&self, seat: OperatorSeat) -> BoxFuture<'static, Result<(), String>> {
+        operator::start::<SimWorld>(seat)
+    }
+
+    /// The membership is what the list of servers says, and all that vote and are healthy have applied the same entries. Together
+    /// with what Raft promises: their states are equal.
     fn settled(&self, view: &View) -> Result<(), String> {
-        let applied = |server: &String| view.observed.get(&(server.clone(), "apply"));
-        let first = view.plan.servers.first().and_then(applied);
-        for server in &view.plan.servers {
+        let applied = |server: &str| view.observed.get(&(server.to_owned(), "apply"));
+        let index = |server: &str| applied(server).and_then(|detail| field(detail, "index")?.parse::<u64>().ok());
+        // Who has applied most knows who belongs to the cluster.
+        let Some((_, knows)) = view.healthy.iter().map(|host| (index(host), host)).max_by_key(|(index, _)| *index)
+        else {
+            return Ok(());
+        };
+        let Some(servers) = view.observed.get(&(knows.clone(), "servers")) else {
+            return Err(format!("{knows} has applied nothing"));
+        };
+        let names = |what: &str| -> Vec<&str> {
+            field(servers, what)
+                .into_iter()
+                .flat_map(|names| names.split(','))
+                .filter(|name| !name.is_empty())
+                .collect()
+        };
+        let voters = names("voters");
+        // A membership need not come about while some servers are still out of order.
+        let all = view.healthy.len() == view.plan.server_hosts().len();
+        if all && (sorted(names("listed")) != sorted(voters.clone()) || !names("learners").is_empty()) {
+            return Err(format!("the membership is not what was asked for: {servers}"));
+        }
+        for server in voters.iter().filter(|voter| view.healthy.iter().any(|name| name == *voter)) {
             match applied(server) {
                 None => return Err(format!("{server} has applied nothing")),
-                here if here != first => {
-                    let [here, there] = [here, first].map(|applied| applied.map_or("nothing", String::as_str));
-                    return Err(format!("{server} is at {here} and {} at {there}", view.plan.servers[0]));
+                here if here != applied(knows) => {
+                    let [here, there] = [here, applied(knows)].map(|applied| applied.map_or("nothing", String::as_str));
+                    return Err(format!("{server} is at {here} and {knows} at {there}"));
                 }
                 Some(_) => {}
             }
@@ -87,20 +99,40 @@ impl Scenario for Cluster {
     }
 }
 
+fn field<'a>(detail: &'a str, name: &str) -> Option<&'a str> {
+    detail.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn sorted(mut names: Vec<&str>) -> Vec<&str> {
+    names.sort_unstable();
+    names
+}
+
 /// Boxed here, while the world is a parameter: of a concrete one rustc cannot show that the future is `Send`
 /// (<https://github.com/rust-lang/rust/issues/102211>).
 fn start_server<W: World>(seat: ServerSeat) -> BoxFuture<'static, Result<(), String>> {
     Box::pin(async move {
-        let settings = settings(&seat.plan, &seat.name)?;
-        let ServerSeat { host, shutdown, .. } = seat;
-        let serving = server::run::<W>(settings, host, async move { shutdown.raised().await });
-        serving.await.map_err(|error| error.to_string())
+        let settings = settings(&seat.plan, &seat.name, &seat.cluster)?;
+        let ServerSeat { host, shutdown, begin, retired, .. } = seat;
+        let stop = shutdown.clone();
+        if let Either::Right(_) = select(Box::pin(begin.raised()), Box::pin(stop.raised())).await {
+            return Ok(());
+        }
+        let stop = shutdown.clone();
+        match server::run::<W>(settings, host, async move { stop.raised().await }).await {
+            Err(ServerError::Retired(_)) => {
+                // Its process has ended, and its machine stands there.
+                retired.raise();
+                shutdown.raised().await;
+                Ok(())
+            }
+            ended => ended.map_err(|error| error.to_string()),
+        }
     })
 }
 
-fn settings(plan: &Plan, name: &str) -> Result<Settings, String> {
-    let cluster: Result<Vec<_>, _> = plan
-        .servers
+fn settings(plan: &Plan, name: &str, cluster: &[String]) -> Result<Settings, String> {
+    let cluster: Result<Vec<_>, _> = cluster
         .iter()
         .map(|server| Name::new(server).map(|name| ServerAddress { name, address: address(server) }))
         .collect();
@@ -110,8 +142,12 @@ fn settings(plan: &Plan, name: &str) -> Result<Settings, String> {
     settings.heartbeat = (settings.election_timeout.0 / 3).max(Duration::from_millis(1));
     settings.segment_bytes = SEGMENT_BYTES;
     settings.checkpoint_log_bytes = SEGMENT_BYTES * 2;
+    settings.log_entries_kept = plan.keep;
     settings.body_memory_bytes = plan.memory;
     settings.log_cache_bytes = plan.cache;
+    settings.pending_bytes = usize::try_from(plan.mix.pending).unwrap_or(usize::MAX);
+    settings.quotas.inbox_messages = plan.mix.inbox;
+    settings.quotas.stream_window = u32::try_from(plan.mix.window).unwrap_or(u32::MAX);
     Ok(settings)
 }
 

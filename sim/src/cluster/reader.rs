@@ -4,30 +4,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::{Either, pending, select};
 use rand::RngExt;
 use restante::client::{Client, Delivery, Error, Inbox};
-use restante::wire::{Name, Position};
+use restante::wire::Position;
 use restante::world::{BoxFuture, World};
 
-use super::client::{again, branch, connect};
+use super::client::{Me, branch, chance, connect, sleep_in_faults};
 use crate::history::{SendKey, What};
 use crate::scenario::{ClientSeat, Stage};
 
-pub(super) async fn run<W: World>(mut seat: ClientSeat, first: Client<W>) -> Result<(), String> {
+pub(super) async fn run<W: World>(mut seat: ClientSeat, first: Client<W>, me: Arc<Me>) -> Result<(), String> {
     let begun = W::now();
-    let changes = seat.random.random_range(0..=2);
+    let changes = seat.random.random_range(0..=if me.is_stolen_from { 8 } else { 2 });
     let mut moments: Vec<u64> = (0..changes).map(|_| seat.random.random_range(0..=seat.plan.duration.0)).collect();
     moments.sort_unstable();
     let mut moments = moments.into_iter().map(|at| begun + Duration::from_millis(at));
     let mut client = first.clone();
     let mut tasks = Vec::new();
     loop {
-        let reader = Reader::attach(&mut seat, &client).await?;
+        let reader = Reader::attach(&mut seat, &client, &me).await?;
         let replaced = reader.replaced.clone();
         let Some(moment) = moments.next() else {
-            tasks.push(W::spawn(reader.boxed(None)));
-            break;
+            // The last one reads to the end, of one registration after another.
+            match reader.boxed(None).await? {
+                Left::RegistrationEnded => continue,
+                Left::Done => break,
+            }
         };
         if seat.random.random_bool(0.4) {
             // In good order: the next one comes when this one has gone.
@@ -39,6 +43,13 @@ pub(super) async fn run<W: World>(mut seat: ClientSeat, first: Client<W>) -> Res
         // The newer reader has a connection of its own in half of the cases, like another program of this client.
         client = if seat.random.random_bool(0.5) { connect::<W>(&mut seat).await? } else { first.clone() };
         replaced.store(true, Ordering::Relaxed);
+        if me.is_stolen_from && seat.random.random_bool(0.3) {
+            // Two programs at once want to be the reader: one of them is, and the other one learns so.
+            let thief = connect::<W>(&mut seat).await?;
+            let thief = Reader::attach(&mut seat, &thief, &me).await?;
+            thief.replaced.store(true, Ordering::Relaxed);
+            tasks.push(W::spawn(thief.boxed(None)));
+        }
     }
     for task in tasks {
         task.await.map_err(|error| error.to_string())??;
@@ -46,9 +57,19 @@ pub(super) async fn run<W: World>(mut seat: ClientSeat, first: Client<W>) -> Res
     Ok(())
 }
 
+/// Why a reader reads no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// It left, or was replaced.
+    Done,
+    /// The registration has ended, so there is another inbox to read.
+    RegistrationEnded,
+}
+
 /// One attachment.
 struct Reader<W: World> {
     seat: ClientSeat,
+    me: Arc<Me>,
     session: u64,
     inbox: Inbox<W>,
     /// So many deliveries may be unacknowledged.
@@ -75,11 +96,14 @@ struct Habits {
     flush: f64,
     /// For how many milliseconds it works on a delivery at most.
     work: u64,
+    /// It acknowledges nothing while there are faults.
+    deaf: bool,
+    /// It falls asleep now and then.
+    sleepy: bool,
 }
 
 impl<W: World> Reader<W> {
-    async fn attach(seat: &mut ClientSeat, client: &Client<W>) -> Result<Self, String> {
-        let name = Name::new(&seat.process.client).map_err(|error| error.to_string())?;
+    async fn attach(seat: &mut ClientSeat, client: &Client<W>, me: &Arc<Me>) -> Result<Self, String> {
         let random = &mut seat.random;
         let window = [1, 4, 64, 1024][random.random_range(0..4)];
         let habits = Habits {
@@ -87,17 +111,21 @@ impl<W: World> Reader<W> {
             one: random.random_range(0.0..0.3),
             flush: random.random_range(0.0..0.4),
             work: random.random_range(0..5),
+            deaf: chance(random, seat.plan.mix.deaf),
+            sleepy: chance(random, seat.plan.mix.sleepy),
         };
         loop {
             let session = seat.journal.next_session();
-            let inbox = name.to_string();
-            seat.journal.write(&seat.process, What::Attaching { session, inbox: inbox.clone() });
-            match client.listen(&name, window).await {
+            let inbox = me.name.to_string();
+            seat.journal.write(&seat.process, What::Attaching { session, inbox: inbox.clone(), window });
+            match client.listen(&me.name, window).await {
                 Ok(reader) => {
-                    seat.journal.write(&seat.process, What::Attached { session, inbox });
+                    let registration = reader.registration().map_or(0, |id| id.0);
+                    seat.journal.write(&seat.process, What::Attached { session, inbox, registration });
                     let (seat, replaced) = (branch(seat), Arc::default());
                     return Ok(Self {
                         seat,
+                        me: me.clone(),
                         session,
                         inbox: reader,
                         window,
@@ -110,20 +138,20 @@ impl<W: World> Reader<W> {
                 }
                 Err(error) => {
                     seat.journal.write(&seat.process, What::Ended { session, inbox });
-                    again::<W>("attaching", error).await?;
+                    me.recover(client, "attaching", error).await?;
                 }
             }
         }
     }
 
     /// Reads until it is replaced, or until it leaves: at that moment, or when the run ends.
-    fn boxed(self, leaves: Option<restante::world::Instant>) -> BoxFuture<'static, Result<(), String>> {
+    fn boxed(self, leaves: Option<restante::world::Instant>) -> BoxFuture<'static, Result<Left, String>> {
         Box::pin(self.read(leaves))
     }
 
-    async fn read(mut self, leaves: Option<restante::world::Instant>) -> Result<(), String> {
+    async fn read(mut self, leaves: Option<restante::world::Instant>) -> Result<Left, String> {
         let stages = self.seat.stages.clone();
-        let leaving = async move {
+        let leaving = async {
             match leaves {
                 Some(moment) => W::sleep_until(moment).await,
                 None => pending().await,
@@ -131,18 +159,25 @@ impl<W: World> Reader<W> {
         };
         let leaving = select(Box::pin(leaving), Box::pin(stages.reached(Stage::Stop)));
         let mut leaving = std::pin::pin!(leaving);
+        // When the faults are over, what was kept back is acknowledged even if nothing more comes.
+        let mut over = std::pin::pin!(stages.reached(Stage::Core).fuse());
         loop {
-            let next = match select(leaving.as_mut(), Box::pin(self.inbox.next())).await {
-                Either::Left(_) => break,
-                Either::Right((next, _)) => next,
+            let next = {
+                let wakes = select(over.as_mut(), Box::pin(self.inbox.next()));
+                match select(leaving.as_mut(), wakes).await {
+                    Either::Left(_) => break,
+                    Either::Right((Either::Left(_), _)) => None,
+                    Either::Right((Either::Right((next, _)), _)) => Some(next),
+                }
             };
             match next {
-                Some(Ok(delivery)) => self.take(delivery),
-                Some(Err(error)) => {
+                None => {}
+                Some(Some(Ok(delivery))) => self.take(delivery),
+                Some(Some(Err(error))) => {
                     self.ended();
                     return self.expected(error);
                 }
-                None => {
+                Some(None) => {
                     self.ended();
                     return Err("an inbox ended without an error".to_owned());
                 }
@@ -158,7 +193,8 @@ impl<W: World> Reader<W> {
         let closed = self.inbox.close().await;
         write();
         match closed {
-            Ok(()) | Err(Error::TimedOut { .. } | Error::Fenced { .. }) => Ok(()),
+            Ok(()) | Err(Error::TimedOut { .. } | Error::Unreachable { .. } | Error::Fenced { .. }) => Ok(Left::Done),
+            Err(error) if self.me.expects(&error) => Ok(Left::Done),
             Err(error) => Err(format!("closing an inbox: {error}")),
         }
     }
@@ -180,14 +216,25 @@ impl<W: World> Reader<W> {
     }
 
     async fn acknowledge(&mut self) -> Result<(), String> {
-        let Habits { all, one, flush, work } = self.habits;
+        if self.taken == 0 {
+            return Ok(());
+        }
+        let Habits { all, one, flush, work, deaf, sleepy } = self.habits;
         let work = self.seat.random.random_range(0..=work);
         if work > 0 {
             W::sleep(Duration::from_millis(work)).await;
         }
+        if sleepy && self.seat.random.random_bool(0.05) {
+            let (from, to) = self.seat.plan.mix.sleep.clone().into_inner();
+            let sleep = Duration::from_millis(self.seat.random.random_range(from.0..=to.0));
+            sleep_in_faults::<W>(&self.seat.stages, sleep).await;
+        }
         let (session, to) = (self.session, self.taken);
         // After the faults nothing may be held back by a window that is full.
-        let calm = self.seat.stages.have_reached(Stage::Calm);
+        let calm = self.seat.stages.have_reached(Stage::Core);
+        if deaf && !calm {
+            return Ok(());
+        }
         if calm || self.full() || self.seat.random.random_bool(all) {
             self.write(What::Acknowledged { session, inbox: self.name(), from: 1, to });
             self.inbox.acknowledge(Position(to));
@@ -201,9 +248,11 @@ impl<W: World> Reader<W> {
             let to = self.acknowledged;
             match self.inbox.flush().await {
                 Ok(()) => self.write(What::Confirmed { session, inbox: self.name(), to }),
-                Err(Error::TimedOut { .. }) => {}
+                Err(Error::TimedOut { .. } | Error::Unreachable { .. }) => {}
                 // The next delivery tells of it, too.
                 Err(Error::Fenced { .. } | Error::Closed) if self.replaced.load(Ordering::Relaxed) => {}
+                Err(Error::Closed) if self.me.renews => {}
+                Err(error) if self.me.expects(&error) => {}
                 Err(error) => return Err(format!("waiting for acknowledgements: {error}")),
             }
         }
@@ -215,9 +264,10 @@ impl<W: World> Reader<W> {
         self.unacknowledged >= self.window
     }
 
-    fn expected(&self, error: Error) -> Result<(), String> {
+    fn expected(&self, error: Error) -> Result<Left, String> {
         match error {
-            Error::Fenced { .. } if self.replaced.load(Ordering::Relaxed) => Ok(()),
+            Error::Fenced { .. } if self.replaced.load(Ordering::Relaxed) => Ok(Left::Done),
+            error if self.me.expects(&error) => Ok(Left::RegistrationEnded),
             error => Err(format!("attachment {} ended: {error}", self.session)),
         }
     }

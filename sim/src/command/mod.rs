@@ -3,7 +3,9 @@
 //! To add one: a file with its arguments and `pub fn execute(self, scenario) -> Result<u8, Problem>`, and a line each
 //! in [`Command`] and [`execute`].
 
+mod explain;
 mod replay;
+mod report;
 mod run;
 mod search;
 mod shrink;
@@ -52,6 +54,8 @@ enum What {
 enum Command {
     Run(run::Run),
     Replay(replay::Replay),
+    Explain(explain::Explain),
+    Report(report::Report),
     Search(search::Search),
     Shrink(shrink::Shrink),
 }
@@ -88,6 +92,8 @@ fn execute(command: Command, chosen: &Chosen) -> Result<u8, Problem> {
     match command {
         Command::Run(run) => run.execute(chosen),
         Command::Replay(replay) => replay.execute(chosen),
+        Command::Explain(explain) => explain.execute(chosen),
+        Command::Report(report) => report.execute(chosen),
         Command::Search(search) => search.execute(chosen),
         Command::Shrink(shrink) => shrink.execute(chosen),
     }

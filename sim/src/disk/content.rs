@@ -184,6 +184,18 @@ impl Content {
         }
     }
 
+    /// The machine's memory of these bytes goes, as far as it takes them for clean: what a failed sync left there without
+    /// the platter having it.
+    pub(super) fn forget(&mut self, offset: u64, bytes: u64) {
+        let range = offset / SECTOR_BYTES..offset.saturating_add(bytes).div_ceil(SECTOR_BYTES);
+        let stale = self.unsynced.range(range).filter(|(_, unsynced)| !unsynced.covered);
+        for sector in stale.map(|(sector, _)| *sector).collect::<Vec<u64>>() {
+            if let Some(unsynced) = self.unsynced.remove(&sector) {
+                self.restore(sector, unsynced.durable.as_deref());
+            }
+        }
+    }
+
     pub(super) fn sync_failed(&mut self) {
         self.unsynced.values_mut().for_each(|unsynced| unsynced.covered = false);
         self.len_covered = false;

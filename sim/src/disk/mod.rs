@@ -400,6 +400,12 @@ impl File for SimFile {
         self.done("disk.read", &fields, result)
     }
 
+    fn forget(&self, offset: u64, bytes: u64) {
+        if self.disk.begin(Access::Read).is_ok() {
+            self.node.change(|content| content.forget(offset, bytes));
+        }
+    }
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let result = self.disk.begin(Access::Change).and_then(|(mut state, cut)| {
             let probability = state.faults.write_error;

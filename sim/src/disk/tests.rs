@@ -198,6 +198,25 @@ fn a_failed_sync_is_not_mended_by_the_next_one() {
 }
 
 #[test]
+fn what_a_failed_sync_left_in_memory_can_be_forgotten_and_what_is_yet_to_be_synced_cannot() {
+    let drive = drive();
+    let disk = drive.attach();
+    let file = write(&disk, "f", &[1; 1024]);
+    file.sync().unwrap();
+    file.write_at(0, &[2; 512]).unwrap();
+    drive.set_faults(DiskFaults { sync_error: 1.0, ..DiskFaults::default() });
+    assert!(file.sync().is_err());
+    drive.set_faults(DiskFaults::default());
+    file.write_at(512, &[3; 512]).unwrap();
+    file.forget(0, 1024);
+    assert_eq!(read(&disk, "f").unwrap(), [[1; 512], [3; 512]].concat());
+    // Written once more, it is as good as anything.
+    file.write_at(0, &[4; 512]).unwrap();
+    file.forget(0, 1024);
+    assert_eq!(read(&disk, "f").unwrap(), [[4; 512], [3; 512]].concat());
+}
+
+#[test]
 fn errors_are_injected_only_while_they_are_asked_for() {
     let drive = drive();
     let disk = drive.attach();

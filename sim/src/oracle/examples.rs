@@ -7,18 +7,23 @@ use crate::history::{Entry, History, Process, SendKey, What};
 pub(super) fn complete(whats: Vec<What>) -> History {
     let entries = whats.into_iter().enumerate().map(|(n, what)| {
         let client = match &what {
-            What::Invoked { .. } | What::Accepted { .. } | What::Refused { .. } | What::Unknown { .. } => "client1",
+            What::Invoked { .. }
+            | What::Resent { .. }
+            | What::Accepted { .. }
+            | What::Refused { .. }
+            | What::Unknown { .. } => "client1",
             _ => "client2",
         };
         let process = Process { client: client.to_owned(), life: 1 };
         Entry { at: Duration::from_millis(n as u64), process, what }
     });
-    History { entries: entries.collect(), complete: true }
+    History { entries: entries.collect(), complete: true, stages: Vec::new() }
 }
 
 /// A history with two readers after one another that keeps every promise.
 pub(super) fn good() -> History {
     complete(vec![
+        registering(),
         registered(),
         invoked(1),
         invoked(2),
@@ -47,8 +52,24 @@ pub(super) fn key(number: u64) -> SendKey {
     SendKey { sender: "client1".into(), stream: 1, number }
 }
 
+pub(super) fn registering() -> What {
+    What::Registering { name: "client2".into() }
+}
+
 pub(super) fn registered() -> What {
-    What::Registered { name: "client2".into() }
+    registered_as(1)
+}
+
+pub(super) fn registered_as(registration: u64) -> What {
+    What::Registered { name: "client2".into(), registration }
+}
+
+pub(super) fn deregistering(registration: Option<u64>) -> What {
+    What::Deregistering { name: "client2".into(), registration }
+}
+
+pub(super) fn deregistered(registration: Option<u64>) -> What {
+    What::Deregistered { name: "client2".into(), registration }
 }
 
 pub(super) fn invoked(number: u64) -> What {
@@ -60,11 +81,15 @@ pub(super) fn accepted(number: u64, position: u64) -> What {
 }
 
 pub(super) fn attaching(session: u64) -> What {
-    What::Attaching { session, inbox: "client2".into() }
+    What::Attaching { session, inbox: "client2".into(), window: 64 }
 }
 
 pub(super) fn attached(session: u64) -> What {
-    What::Attached { session, inbox: "client2".into() }
+    attached_to(session, 1)
+}
+
+pub(super) fn attached_to(session: u64, registration: u64) -> What {
+    What::Attached { session, inbox: "client2".into(), registration }
 }
 
 pub(super) fn ended(session: u64) -> What {
@@ -96,6 +121,11 @@ pub(super) fn again(delivery: What) -> What {
 
 pub(super) fn acknowledged(session: u64, to: u64) -> What {
     What::Acknowledged { session, inbox: "client2".into(), from: 1, to }
+}
+
+/// One delivery is acknowledged, whatever came before it.
+pub(super) fn acknowledged_one(session: u64, position: u64) -> What {
+    What::Acknowledged { session, inbox: "client2".into(), from: position, to: position }
 }
 
 pub(super) fn confirmed(session: u64, to: u64) -> What {

@@ -1,19 +1,28 @@
 //! One file per promise: whether what the clients saw keeps it.
 //!
 //! Each check is a pure function over a [`History`], with hand-made histories that it must reject and accept. A history
-//! that is not complete is judged by what it shows: what may still come is not missing yet.
+//! that is not complete is judged by what it shows: what may still come is not missing yet. What nobody knows (a send
+//! without an answer, a registration that may have ended) is never held against anybody.
+//!
+//! Two more look at servers, since they tell of what clients cannot see: [`raft`] at their logs and votes, and
+//! [`bounded`] at their sizes. [`names`] says which registration a name stood for.
 
+pub(crate) mod available;
+pub(crate) mod bounded;
 mod durable;
 #[cfg(test)]
 mod examples;
 mod honest;
+mod names;
 mod once;
 mod one_reader;
 mod order;
+pub(crate) mod raft;
 
 use std::fmt;
 
 use crate::history::History;
+use crate::plan::Plan;
 
 /// The promises that are checked, by the design's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,20 +37,27 @@ pub enum Promise {
     OneReader,
     /// Answers are true, and nothing is delivered that nobody sent.
     Honest,
+    /// While a majority can talk, nobody waits longer than the plan says.
+    Available,
+    /// Nothing grows over its limit.
+    Bounded,
 }
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Durable, Self::Once, Self::Order, Self::OneReader, Self::Honest];
+    pub const ALL: [Self; 7] =
+        [Self::Durable, Self::Once, Self::Order, Self::OneReader, Self::Honest, Self::Available, Self::Bounded];
 
-    /// What breaks this promise in `history`.
-    pub fn check(self, history: &History) -> Vec<Violation> {
+    /// What breaks this promise in the history of a run of `plan`.
+    pub fn check(self, history: &History, plan: &Plan) -> Vec<Violation> {
         let texts = match self {
             Self::Durable => durable::check(history),
             Self::Once => once::check(history),
             Self::Order => order::check(history),
             Self::OneReader => one_reader::check(history),
-            Self::Honest => honest::check(history),
+            Self::Honest => honest::check(history, plan.mix.inbox),
+            Self::Available => available::check(history, plan),
+            Self::Bounded => bounded::check(history, plan.mix.inbox),
         };
         texts.into_iter().map(|text| Violation { promise: self, text }).collect()
     }
@@ -55,6 +71,8 @@ impl fmt::Display for Promise {
             Self::Order => "in order",
             Self::OneReader => "one reader",
             Self::Honest => "honest",
+            Self::Available => "available",
+            Self::Bounded => "bounded",
         })
     }
 }
@@ -74,7 +92,8 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What breaks any promise.
-pub fn check(history: &History) -> Vec<Violation> {
-    Promise::ALL.into_iter().flat_map(|promise| promise.check(history)).collect()
+/// What breaks any promise of safety.
+pub fn check(history: &History, plan: &Plan) -> Vec<Violation> {
+    let safety = Promise::ALL.into_iter().filter(|promise| *promise != Promise::Available);
+    safety.flat_map(|promise| promise.check(history, plan)).collect()
 }

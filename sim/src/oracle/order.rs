@@ -1,9 +1,10 @@
-//! P3: messages of one stream are in the inbox in the order sent; an inbox is one sequence, and every reader sees the
-//! same one, without leaving anything out that is not acknowledged.
+//! P3: messages of one stream are in the inbox in the order sent, and its numbers are used up one after another; an
+//! inbox is one sequence, and every reader sees the same one, without leaving anything out that is not acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::{History, SendKey, What};
+use super::names::Names;
+use crate::history::{History, SendKey, What, Why};
 
 #[derive(Default)]
 struct Inbox<'a> {
@@ -41,28 +42,27 @@ impl<'a> Inbox<'a> {
 }
 
 pub(super) fn check(history: &History) -> Vec<String> {
+    let names = Names::read(history);
     let mut violations = Vec::new();
-    let mut recipients: BTreeMap<&SendKey, &str> = BTreeMap::new();
-    let mut inboxes: BTreeMap<&str, Inbox<'_>> = BTreeMap::new();
+    let mut inboxes: BTreeMap<(&str, u64), Inbox<'_>> = BTreeMap::new();
     for entry in &history.entries {
         let at = entry.at.as_secs_f64();
-        let mut place = |name, position, send| {
-            if let Some(before) = inboxes.entry(name).or_default().place(position, send) {
-                violations.push(format!("position {position} of {name} is {before}, and at {at:.3} s it is {send}"));
+        let place = match &entry.what {
+            What::Accepted { send, position } => names.of_send(send).map(|inbox| (inbox, *position, send)),
+            What::Delivered { session, inbox, position, send: Some(send), .. } => {
+                Some(((inbox.as_str(), names.of_session(*session)), *position, send))
             }
+            _ => None,
         };
+        if let Some((inbox, position, send)) = place
+            && let Some(before) = inboxes.entry(inbox).or_default().place(position, send)
+        {
+            let name = inbox.0;
+            violations.push(format!("position {position} of {name} is {before}, and at {at:.3} s it is {send}"));
+        }
         match &entry.what {
-            What::Invoked { send, to, .. } => drop(recipients.insert(send, to)),
-            What::Accepted { send, position } => {
-                if let Some(to) = recipients.get(send) {
-                    place(to, *position, send);
-                }
-            }
-            What::Delivered { session, inbox: name, position, send, .. } => {
-                if let Some(send) = send {
-                    place(name, *position, send);
-                }
-                let inbox = inboxes.entry(name).or_default();
+            What::Delivered { session, inbox: name, position, .. } => {
+                let inbox = inboxes.entry((name.as_str(), names.of_session(*session))).or_default();
                 let last = inbox.last.insert(*session, *position).unwrap_or(0);
                 if *position < last {
                     violations.push(format!("position {position} of {name} came after {last}, at {at:.3} s"));
@@ -73,11 +73,14 @@ pub(super) fn check(history: &History) -> Vec<String> {
                     ));
                 }
             }
-            What::Acknowledged { inbox, from, to, .. } => inboxes.entry(inbox).or_default().acknowledge(*from, *to),
+            What::Acknowledged { session, inbox, from, to } => {
+                let inbox = (inbox.as_str(), names.of_session(*session));
+                inboxes.entry(inbox).or_default().acknowledge(*from, *to);
+            }
             _ => {}
         }
     }
-    for (name, inbox) in &inboxes {
+    for ((name, _), inbox) in &inboxes {
         let mut last: BTreeMap<(&str, u64), u64> = BTreeMap::new();
         for (position, send) in &inbox.places {
             let before = last.insert((&send.sender, send.stream), send.number);
@@ -87,7 +90,35 @@ pub(super) fn check(history: &History) -> Vec<String> {
             }
         }
     }
+    violations.extend(gaps(history));
     violations
+}
+
+/// Numbers that were used up though one before them was certainly not: the cluster takes the last one plus one only.
+fn gaps(history: &History) -> Vec<String> {
+    let mut free: BTreeMap<(&str, u64), u64> = BTreeMap::new();
+    let mut used: BTreeMap<(&str, u64), u64> = BTreeMap::new();
+    for entry in &history.entries {
+        let (send, uses) = match &entry.what {
+            What::Accepted { send, .. } | What::Delivered { send: Some(send), .. } => (send, true),
+            What::Refused { send, why: Why::NoSuchClient | Why::InboxFull } => (send, true),
+            What::Refused { send, .. } => (send, false),
+            _ => continue,
+        };
+        let stream = (send.sender.as_str(), send.stream);
+        if uses {
+            let last = used.entry(stream).or_default();
+            *last = send.number.max(*last);
+        } else {
+            let first = free.entry(stream).or_insert(u64::MAX);
+            *first = send.number.min(*first);
+        }
+    }
+    let gap = |(stream, free): (&(&str, u64), &u64)| {
+        let used = used.get(stream).filter(|used| *used > free)?;
+        Some(format!("number {free} of stream {} of {} was not carried out, and {used} was", stream.1, stream.0))
+    };
+    free.iter().filter_map(gap).collect()
 }
 
 #[cfg(test)]
@@ -96,7 +127,7 @@ mod tests {
     use super::*;
 
     fn rejects(whats: Vec<What>, expected: &str) {
-        let violations = check(&complete(whats));
+        let violations = check(&complete([vec![registered()], whats].concat()));
         assert!(violations.iter().any(|text| text.contains(expected)), "{violations:?}");
     }
 
@@ -110,7 +141,10 @@ mod tests {
     #[test]
     fn every_reader_sees_the_same_sequence() {
         rejects(vec![delivered(1, 1, 1), again(delivered(2, 1, 2))], "position 1 of client2 is client1.1.1, and");
-        rejects(vec![invoked(1), accepted(1, 1), delivered(1, 1, 2)], "position 1 of client2 is client1.1.1, and");
+        rejects(
+            vec![invoked(1), accepted(1, 1), attached(1), delivered(1, 1, 2)],
+            "position 1 of client2 is client1.1.1, and",
+        );
     }
 
     #[test]
@@ -129,5 +163,25 @@ mod tests {
         assert!(!check(&whats(vec![again(delivered(2, 3, 3))])).is_empty());
         assert!(check(&whats(vec![acknowledged(1, 1), again(delivered(2, 3, 3))])).is_empty());
         assert!(check(&good()).is_empty());
+    }
+
+    #[test]
+    fn the_next_registration_has_a_sequence_of_its_own() {
+        let second = [deregistering(Some(1)), registered_as(9), attached_to(2, 9), invoked(2), delivered(2, 1, 2)];
+        let whats = |second: &[What]| [&[registered(), attached(1), delivered(1, 1, 1)], second].concat();
+        assert!(check(&complete(whats(&second))).is_empty());
+        // The same again, but as if it were the same inbox.
+        rejects(whats(&[attached_to(2, 1), delivered(2, 1, 2)]), "position 1 of client2 is client1.1.1, and");
+    }
+
+    #[test]
+    fn numbers_are_used_up_one_after_another() {
+        let refused = |why| What::Refused { send: key(1), why };
+        let gap = "number 1 of stream 1 of client1 was not carried out, and 2 was";
+        rejects(vec![invoked(1), invoked(2), refused(Why::StreamClosed), accepted(2, 1)], gap);
+        rejects(vec![invoked(1), invoked(2), accepted(2, 1), refused(Why::Other(String::new()))], gap);
+        for fine in [refused(Why::InboxFull), refused(Why::NoSuchClient), What::Unknown { send: key(1) }] {
+            assert!(check(&complete(vec![registered(), invoked(1), invoked(2), fine, accepted(2, 1)])).is_empty());
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! body 16..400
 //! at 2.1s for 1.3s crash a
 //! at 4s for 2s partition a | b c
+//! at 5s for 4s remove a
 //! ```
 //!
 //! One line is one setting or one fault interval, and no line needs another one: deleting any leaves a valid plan. A
@@ -20,7 +21,10 @@
 //! To add a setting: a field of [`Plan`], a line each in `display` and `parse`. To add a kind of fault: see `fault`.
 
 mod fault;
+mod mix;
 mod parse;
+mod quiet;
+pub mod strategy;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -29,7 +33,10 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-pub use self::fault::{ClockFault, DiskFault, Fault, Groups, HostFault, Interval, LEADER, NetworkFault, Rate};
+pub use self::fault::{
+    ClockFault, DiskFault, Fault, Groups, HostFault, Interval, LEADER, MembershipFault, NetworkFault, Rate,
+};
+pub use self::mix::Mix;
 pub use self::parse::BadPlan;
 
 /// A span of simulated time, in milliseconds: turmoil's timers know nothing finer.
@@ -59,8 +66,10 @@ impl fmt::Display for Millis {
 pub struct Plan {
     /// What every stream of random numbers of the run grows from.
     pub seed: u64,
-    /// The servers' names.
+    /// The names of the servers that found the cluster.
     pub servers: Vec<String>,
+    /// Servers that are there, empty, and belong to no cluster until they are added.
+    pub spares: Vec<String>,
     /// How many clients; they are called `client1`, `client2`…
     pub clients: u32,
     /// How many messages each client sends.
@@ -71,6 +80,8 @@ pub struct Plan {
     pub pace: RangeInclusive<Millis>,
     /// How many bytes of bodies a server keeps in memory: with more, it takes a checkpoint and reads them back.
     pub memory: u64,
+    /// How many log entries stay when the log is cleaned. A server that lacks more gets a snapshot.
+    pub keep: u64,
     /// How many bytes of recent log entries a server keeps in memory.
     pub cache: u64,
     /// Silence after which a follower stands for election. A leader says three times as often that it is there.
@@ -85,8 +96,19 @@ pub struct Plan {
     pub tick: Millis,
     /// How long the safety phase lasts, in which the faults are.
     pub duration: Millis,
-    /// How long after that everything must be delivered and equal.
+    /// The servers whose faults end with the safety phase, while those of the others last on until the core has shown
+    /// that it serves. Nobody: all faults end at once.
+    pub core: Vec<String>,
+    /// How long the core has for everything that was accepted to arrive and for its servers to be equal.
+    pub core_liveness: Millis,
+    /// How long after the end of all faults everything must be delivered and equal.
     pub liveness: Millis,
+    /// After the faults, a fresh send is accepted within this time, and has arrived within it again.
+    pub service: Millis,
+    /// During the faults, a client waits no longer than this while a majority can talk, and it with them.
+    pub patience: Millis,
+    /// What the clients do.
+    pub mix: Mix,
     /// The faults, each by itself.
     pub faults: Vec<Interval>,
 }
@@ -96,11 +118,13 @@ impl Default for Plan {
         Self {
             seed: 0,
             servers: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            spares: Vec::new(),
             clients: 4,
             messages: 50,
             body: 16..=400,
             pace: Millis(0)..=Millis(40),
             memory: 1 << 20,
+            keep: 512,
             cache: 1 << 20,
             election: Millis(150)..=Millis(300),
             latency: Millis(1)..=Millis(8),
@@ -108,25 +132,66 @@ impl Default for Plan {
             sync: Millis(0)..=Millis(4),
             tick: Millis(1),
             duration: Millis(10_000),
+            core: Vec::new(),
+            core_liveness: Millis(20_000),
             liveness: Millis(20_000),
+            service: Millis(5_000),
+            patience: Millis(8_000),
+            mix: Mix::default(),
             faults: Vec::new(),
         }
     }
 }
 
 impl Plan {
+    /// The names of all hosts that may be servers: founders and spares.
+    pub fn server_hosts(&self) -> Vec<String> {
+        self.servers.iter().chain(&self.spares).cloned().collect()
+    }
+
+    /// How many disks may be lost in the whole run: a minority of the smallest cluster that there may be.
+    pub fn losses_allowed(&self) -> usize {
+        let removals = self.faults.iter().filter(|i| matches!(i.fault, Fault::Membership(MembershipFault::Remove(_))));
+        (self.servers.len().saturating_sub(removals.count()).max(1) - 1) / 2
+    }
+
+    /// How many disks are lost in the whole run.
+    pub fn losses(&self) -> usize {
+        self.faults.iter().filter(|i| matches!(i.fault, Fault::Disk(DiskFault::LostDisk(_)))).count()
+    }
+
     /// The clients' names.
     pub fn client_names(&self) -> Vec<String> {
         (1..=self.clients).map(|n| format!("client{n}")).collect()
+    }
+
+    /// The core, if the plan has one that can serve while the other servers are out of order: a majority, of which a
+    /// majority again has kept its disks. A server that lost its disk comes back as another member, for which the
+    /// others have to make room.
+    pub fn standing_core(&self) -> Option<Vec<String>> {
+        let core: Vec<String> = self.servers.iter().filter(|name| self.core.contains(name)).cloned().collect();
+        let lost = |name: &&String| self.faults.iter().any(|interval| interval.fault.loses_disk_of(name));
+        let kept = core.iter().filter(|name| !lost(name)).count();
+        // What is a majority depends on who belongs to the cluster.
+        let is_change = |interval: &&Interval| matches!(interval.fault, Fault::Membership(_));
+        if self.faults.iter().any(|interval| is_change(&interval)) {
+            return None;
+        }
+        (kept > self.servers.len() / 2 && core.len() < self.servers.len()).then_some(core)
     }
 
     /// What the plan says that will have no effect, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let clients = self.client_names();
         let mut warnings = Vec::new();
+        if !self.core.is_empty() && self.standing_core().is_none() {
+            warnings
+                .push(format!("`core {}` is no majority that kept its disks, or is everybody", self.core.join(" ")));
+        }
         for interval in &self.faults {
             for host in interval.fault.hosts() {
-                if host != LEADER && !self.servers.iter().chain(&clients).any(|name| *name == host) {
+                if host != LEADER && !self.servers.iter().chain(&self.spares).chain(&clients).any(|name| *name == host)
+                {
                     warnings.push(format!("`{interval}` names {host}, which is no host of this plan"));
                 }
             }
@@ -146,11 +211,15 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}", self.seed)?;
         writeln!(f, "servers {}", self.servers.join(" "))?;
+        if !self.spares.is_empty() {
+            writeln!(f, "spares {}", self.spares.join(" "))?;
+        }
         writeln!(f, "clients {}", self.clients)?;
         writeln!(f, "messages {}", self.messages)?;
         writeln!(f, "body {}", range(&self.body))?;
         writeln!(f, "pace {}", range(&self.pace))?;
         writeln!(f, "memory {}", self.memory)?;
+        writeln!(f, "keep {}", self.keep)?;
         writeln!(f, "cache {}", self.cache)?;
         writeln!(f, "election {}", range(&self.election))?;
         writeln!(f, "latency {}", range(&self.latency))?;
@@ -158,7 +227,14 @@ impl fmt::Display for Plan {
         writeln!(f, "sync {}", range(&self.sync))?;
         writeln!(f, "tick {}", self.tick)?;
         writeln!(f, "duration {}", self.duration)?;
+        if !self.core.is_empty() {
+            writeln!(f, "core {}", self.core.join(" "))?;
+        }
+        writeln!(f, "core-liveness {}", self.core_liveness)?;
         writeln!(f, "liveness {}", self.liveness)?;
+        writeln!(f, "service {}", self.service)?;
+        writeln!(f, "patience {}", self.patience)?;
+        write!(f, "{}", self.mix)?;
         self.faults.iter().try_for_each(|interval| writeln!(f, "{interval}"))
     }
 }

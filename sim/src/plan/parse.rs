@@ -54,11 +54,13 @@ impl Plan {
                     return Err(format!("`{LEADER}` stands for whichever server leads, so none is called that"));
                 }
             }
+            "spares" => self.spares = names(rest)?,
             "clients" => self.clients = number(rest)?,
             "messages" => self.messages = number(rest)?,
             "body" => self.body = range(rest, number)?,
             "pace" => self.pace = range(rest, millis)?,
             "memory" => self.memory = number(rest)?,
+            "keep" => self.keep = number(rest)?,
             "cache" => self.cache = number(rest)?,
             "election" => self.election = range(rest, positive)?,
             "latency" => self.latency = range(rest, millis)?,
@@ -66,8 +68,13 @@ impl Plan {
             "sync" => self.sync = range(rest, millis)?,
             "tick" => self.tick = positive(rest)?,
             "duration" => self.duration = positive(rest)?,
+            "core" => self.core = names(rest)?,
+            "core-liveness" => self.core_liveness = positive(rest)?,
             "liveness" => self.liveness = positive(rest)?,
+            "service" => self.service = positive(rest)?,
+            "patience" => self.patience = positive(rest)?,
             "at" => self.faults.push(interval(rest)?),
+            word if self.mix.read_line(word, rest)? => {}
             other => return Err(format!("`{other}` is no setting; faults begin with `at`")),
         }
         Ok(())
@@ -114,7 +121,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     Name::new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-fn number<T: FromStr>(text: &str) -> Result<T, String> {
+pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.trim().parse().map_err(|_| format!("{text:?} is no number that fits here"))
 }
 

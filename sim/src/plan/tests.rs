@@ -77,12 +77,22 @@ fn clock_fault() -> impl Strategy<Value = ClockFault> {
     ]
 }
 
+fn membership_fault() -> impl Strategy<Value = MembershipFault> {
+    prop_oneof![
+        name().prop_map(MembershipFault::Add),
+        name().prop_map(MembershipFault::Remove),
+        name().prop_map(MembershipFault::Transfer),
+        Just(MembershipFault::RollingRestart),
+    ]
+}
+
 fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         host_fault().prop_map(Fault::Host),
         network_fault().prop_map(Fault::Network),
         disk_fault().prop_map(Fault::Disk),
         clock_fault().prop_map(Fault::Clock),
+        membership_fault().prop_map(Fault::Membership),
     ]
 }
 
@@ -90,18 +100,22 @@ fn plan() -> impl Strategy<Value = Plan> {
     let interval = (millis(), millis(), fault()).prop_map(|(at, lasts, fault)| Interval { at, lasts, fault });
     let cluster = (any::<u64>(), names(1), any::<u32>(), any::<u32>(), span(any::<u64>()));
     let delays = (span(millis()), span(millis()), span(millis()), span(millis()));
-    let settings = (any::<u64>(), any::<u64>(), span(positive()));
-    let phases = (positive(), positive(), positive());
-    (cluster, settings, delays, phases, prop::collection::vec(interval, 0..8)).prop_map(
+    let settings = (any::<u64>(), any::<u64>(), any::<u64>(), span(positive()), names(0));
+    let phases = (positive(), positive(), positive(), positive(), positive(), positive());
+    let core = (prop::collection::btree_set(name(), 0..4), super::mix::tests::mix());
+    (cluster, settings, delays, phases, core, prop::collection::vec(interval, 0..8)).prop_map(
         |(
             (seed, servers, clients, messages, body),
-            (memory, cache, election),
+            (memory, cache, keep, election, spares),
             (pace, latency, work, sync),
-            (tick, duration, liveness),
+            (tick, duration, core_liveness, liveness, service, patience),
+            (core, mix),
             faults,
         )| {
+            let core = core.into_iter().collect();
             let plan = Plan { seed, servers, clients, messages, body, memory, cache, election, ..Plan::default() };
-            Plan { pace, latency, work, sync, tick, duration, liveness, faults, ..plan }
+            let plan = Plan { pace, keep, spares, latency, work, sync, tick, duration, liveness, faults, ..plan };
+            Plan { core, core_liveness, service, patience, mix, ..plan }
         },
     )
 }

@@ -11,8 +11,9 @@ use crate::context::{HostIndex, RUNNER};
 use crate::disk::Drive;
 use crate::history::{Process, What};
 use crate::network::SimNetwork;
+use crate::plan::Fault;
 use crate::random::stream;
-use crate::scenario::{ClientSeat, ServerSeat, Signal};
+use crate::scenario::{ClientSeat, OperatorSeat, ServerSeat, Signal};
 use crate::trace::Event;
 use crate::world::Scoped;
 
@@ -32,6 +33,15 @@ pub(super) struct OneHost {
     pub(super) paused: u32,
     /// Lives so far.
     life: Rc<Cell<u32>>,
+    /// Its process is to start. Spares wait for it.
+    begin: Signal,
+    /// Whether its present life found that the cluster goes on without its disk.
+    retired: Rc<RefCell<Signal>>,
+    /// An operator wants it to leave, and once wanted so: then it may end by itself.
+    pub(super) leaves: bool,
+    pub(super) may_retire: bool,
+    /// It belonged to the cluster before: it is told of all servers that there may be.
+    rejoins: Rc<Cell<bool>>,
     /// How its code ended, if it did.
     ended: Rc<RefCell<Option<Result<(), String>>>>,
     /// Tells its present life to stop in good order.
@@ -40,6 +50,9 @@ pub(super) struct OneHost {
     stops: u32,
     stopped: bool,
 }
+
+/// The operator's host.
+pub(super) const OPERATOR: &str = "operator";
 
 /// How a host goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +87,9 @@ impl Hosts {
             if host.shutdown.borrow().is_raised() && *ended == Some(Ok(())) {
                 return None;
             }
+            if host.has_retired() && !host.may_retire {
+                return Some(format!("{} found that its disk counts no more, and nobody removed it", host.name));
+            }
             match (ended.as_ref()?, &host.drive) {
                 (Err(error), _) => Some(format!("{} ended: {error}", host.name)),
                 (Ok(()), Some(_)) => Some(format!("{} ended without having been told to", host.name)),
@@ -89,19 +105,46 @@ impl Hosts {
     }
 }
 
+impl OneHost {
+    pub(super) fn has_retired(&self) -> bool {
+        self.retired.borrow().is_raised()
+    }
+
+    /// The next life joins the cluster anew.
+    pub(super) fn rejoins(&mut self) {
+        self.rejoins.set(true);
+    }
+}
+
 impl Runner<'_> {
+    /// The process of a spare starts.
+    pub(super) fn begin_server(&mut self, at: usize) {
+        let host = self.hosts.at(at);
+        let begin = host.begin.clone();
+        let entered = self.context.enter(host.index);
+        begin.raise();
+        drop(entered);
+    }
+
     pub(super) fn start_all(&mut self) -> Result<(), Verdict> {
         let clients = self.plan.client_names();
-        let hosts = self.plan.servers.len() + clients.len();
-        if hosts > 200 || self.plan.servers.iter().any(|server| clients.contains(server)) {
+        let servers = self.plan.server_hosts();
+        let mut names: Vec<&String> = servers.iter().chain(&clients).collect();
+        names.sort_unstable();
+        names.dedup();
+        let unique = names.len() == servers.len() + clients.len() && !servers.iter().any(|name| name == OPERATOR);
+        if names.len() > 200 || !unique {
             return Err(Verdict::Harness("a plan has at most 200 hosts, each with a name of its own".to_owned()));
         }
-        for name in self.plan.servers.clone() {
+        for name in servers {
             let sync = self.plan.sync.start().0..=self.plan.sync.end().0;
             let drive = Drive::new(&name, self.plan.seed, sync);
             self.start_new(name, Some(drive));
         }
         clients.into_iter().for_each(|name| self.start_new(name, None));
+        if self.plan.faults.iter().any(|interval| matches!(interval.fault, Fault::Membership(_))) {
+            self.start_new(OPERATOR.to_owned(), None);
+        }
         Ok(())
     }
 
@@ -113,19 +156,30 @@ impl Runner<'_> {
             down: 0,
             paused: 0,
             life: Rc::default(),
+            begin: Signal::default(),
+            retired: Rc::default(),
+            leaves: self.plan.spares.contains(&name),
+            may_retire: false,
+            rejoins: Rc::new(Cell::new(self.plan.spares.contains(&name))),
             ended: Rc::default(),
             shutdown: Rc::default(),
             stops: 0,
             stopped: false,
         };
         let (index, life, ended, signal) = (host.index, host.life.clone(), host.ended.clone(), host.shutdown.clone());
-        let (scenario, context) = (self.scenario, self.context);
+        let (begin, retirement, rejoins) = (host.begin.clone(), host.retired.clone(), host.rejoins.clone());
+        if !self.plan.spares.contains(&name) {
+            begin.raise();
+        }
+        let (scenario, context, orders) = (self.scenario, self.context, self.orders.clone());
         let (plan, journal, stages) = (self.plan.clone(), self.journal.clone(), self.stages.clone());
         self.sim.host(name.clone(), move || {
             life.set(life.get() + 1);
             ended.replace(None);
             let shutdown = Signal::default();
             signal.replace(shutdown.clone());
+            let retired = Signal::default();
+            retirement.replace(retired.clone());
             context.trace_as(&name, &Event::new("host.start", "", &[("life", u64::from(life.get()))]));
             let disk = drive.as_ref().map(|drive| Arc::new(drive.attach()) as Arc<dyn Disk>);
             let host = Host { network: Arc::new(SimNetwork), disk };
@@ -133,7 +187,26 @@ impl Runner<'_> {
             // Whatever the scenario does right away is done as this host, like everything after.
             let entered = context.enter(index);
             let software = if is_server {
-                scenario.server(ServerSeat { name: name.clone(), life: life.get(), host, shutdown, plan: plan.clone() })
+                let cluster = if rejoins.get() { plan.server_hosts() } else { plan.servers.clone() };
+                scenario.server(ServerSeat {
+                    name: name.clone(),
+                    life: life.get(),
+                    host,
+                    shutdown,
+                    cluster,
+                    begin: begin.clone(),
+                    retired,
+                    plan: plan.clone(),
+                })
+            } else if name == OPERATOR {
+                scenario.operator(OperatorSeat {
+                    process: Process { client: name.clone(), life: life.get() },
+                    host,
+                    plan: plan.clone(),
+                    orders: orders.clone(),
+                    journal: journal.clone(),
+                    stages: stages.clone(),
+                })
             } else {
                 scenario.client(ClientSeat {
                     process: Process { client: name.clone(), life: life.get() },

@@ -1,8 +1,10 @@
 //! Runs a plan: builds the world, starts the hosts, makes the faults happen, and judges.
 //!
-//! Two phases. *Safety*: everything that the plan says goes wrong, while clients send and read. *Liveness*: all faults
-//! have ended; within the plan's bound every client has sent what it had to (fresh sends among it), everything accepted
-//! has arrived, and the servers agree. Then the clients stop and the oracle looks at what they saw.
+//! Two phases. *Safety*: everything that the plan says goes wrong, while clients send and read. *Liveness*, in steps
+//! ([`Stage`]): if the plan has a core, the faults of these servers and of the clients end, and those of the other servers
+//! last on; then all faults end. Each time nobody sends at first, so that no traffic hides a cluster that is stuck:
+//! within the plan's bound everything accepted has to arrive and the servers have to agree. Then fresh sends have to be
+//! accepted and to arrive, each within a bound of its own. Then the clients stop and the oracle looks at what they saw.
 
 mod faults;
 mod hosts;
@@ -20,10 +22,12 @@ use self::hosts::Hosts;
 use self::progress::Progress;
 use crate::context::{Context, Panicked};
 use crate::history::{History, Journal};
-use crate::oracle::{self, Violation};
+use crate::oracle::raft::Raft;
+use crate::oracle::{self, Promise, Violation};
 use crate::plan::{Millis, Plan};
 use crate::random::stream;
-use crate::scenario::{Claim, Scenario, Stage, Stages, View};
+use crate::reach::Reach;
+use crate::scenario::{Orders, Scenario, Stage, Stages, View};
 use crate::trace::{Event, Lines, Trace};
 
 /// The wall clock at the start of every run: the first moment of 2026.
@@ -96,6 +100,8 @@ pub struct Outcome {
     pub lines: Vec<String>,
     /// How many faults of each kind began.
     pub faults: BTreeMap<&'static str, u32>,
+    /// The places that were reached.
+    pub reach: Reach,
     /// Disk operations outside of `World::blocking`, which hold up a thread in production.
     pub operations_outside_blocking: u64,
 }
@@ -116,9 +122,10 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
         progress: Progress::new(&plan),
         journal: &journal,
         stages: &stages,
+        orders: Orders::default(),
         scenario,
         plan: plan.clone(),
-        claims: BTreeMap::new(),
+        raft: Raft::default(),
     };
     let ended = catch_unwind(AssertUnwindSafe(|| runner.run())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -127,12 +134,13 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
     let faults = runner.faults.counts();
     let simulated = runner.sim.elapsed();
     let timed_out = matches!(ended, Err(Verdict::Liveness(_)));
-    let lost = timed_out && runner.progress.only_arrivals_are_missing();
+    let lost = timed_out && runner.progress.only_arrivals_are_missing(stages.current());
     let history = journal.history(ended.is_ok() || lost);
-    let verdict = judge(context, ended, &history);
+    let verdict = judge(context, ended, &history, &plan, scenario);
     // The trace ends before destructors run: what the end of the simulation does to them is not part of the run.
     let trace = context.take_trace();
     let (events, hash) = trace.as_ref().map_or((0, 0), |trace| (trace.count(), trace.hash()));
+    let reach = trace.as_ref().map(|trace| trace.reach().clone()).unwrap_or_default();
     let (lines, verdict) = match trace.map(Trace::finish) {
         Some(Ok(lines)) => (lines, verdict),
         Some(Err(error)) => (Vec::new(), Verdict::Harness(format!("cannot write the trace: {error}"))),
@@ -140,22 +148,34 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
     };
     let operations_outside_blocking = context.operations_outside_blocking();
     drop(runner);
-    Outcome { verdict, hash, events, simulated, history, lines, faults, operations_outside_blocking }
+    Outcome { verdict, hash, events, simulated, history, lines, faults, reach, operations_outside_blocking }
 }
 
 /// A panic says most, then a contradiction, then a broken promise, then what did not come to be.
-fn judge(context: &Context, ended: Result<(), Verdict>, history: &History) -> Verdict {
+fn judge(
+    context: &Context,
+    ended: Result<(), Verdict>,
+    history: &History,
+    plan: &Plan,
+    scenario: &dyn Scenario,
+) -> Verdict {
     if let [Panicked { host, message }, ..] = &context.panics()[..] {
         return Verdict::Crash(format!("a task of {host} panicked: {message}"));
     }
-    if matches!(ended, Err(Verdict::Disagreement(_))) {
+    if matches!(ended, Err(Verdict::Disagreement(_) | Verdict::Safety(_))) {
         return ended.err().unwrap_or(Verdict::Passed);
     }
-    let violations = oracle::check(history);
+    let violations = oracle::check(history, plan);
     if !violations.is_empty() {
         return Verdict::Safety(violations);
     }
-    ended.err().unwrap_or(Verdict::Passed)
+    if let Err(verdict) = ended {
+        return verdict;
+    }
+    match Promise::Available.check(history, plan).first() {
+        Some(first) if scenario.serves_with_a_majority() => Verdict::Liveness(first.to_string()),
+        _ => Verdict::Passed,
+    }
 }
 
 fn build<'a>(plan: &Plan) -> turmoil::Sim<'a> {
@@ -179,10 +199,11 @@ pub(super) struct Runner<'a> {
     progress: Progress,
     journal: &'a Journal,
     stages: &'a Stages,
+    /// What the operator is told.
+    orders: Orders,
     scenario: &'a dyn Scenario,
     plan: Arc<Plan>,
-    /// What was said of everything that servers make claims about, and who said it first.
-    claims: BTreeMap<String, (String, String)>,
+    raft: Raft,
 }
 
 impl Runner<'_> {
@@ -193,29 +214,38 @@ impl Runner<'_> {
             self.faults_until(self.sim.elapsed());
             self.step()?;
         }
-        // Every fault has ended by now: none lasts longer than this phase.
+        let core = self.plan.standing_core().filter(|_| self.scenario.serves_with_a_majority());
+        if let Some(core) = core {
+            self.heal_only(&core);
+            self.come_to_rest(Stage::Core, "the core has healed", self.plan.core_liveness, &core)?;
+            self.come_to_rest(Stage::CoreService, "the core is asked to serve", self.plan.core_liveness, &core)?;
+        }
         self.faults_until(Duration::MAX);
-        self.enter_stage(Stage::Calm, "liveness");
-        self.until(self.plan.liveness, |runner| {
-            runner.progress.missing(runner.journal)?;
-            let view = View { observed: runner.context.observed(), plan: runner.plan.clone() };
-            runner.scenario.settled(&view)
-        })?;
+        let all = self.plan.server_hosts();
+        self.come_to_rest(Stage::Heal, "the faults have ended", self.plan.liveness, &all)?;
+        self.come_to_rest(Stage::Calm, "fresh sends are due", self.plan.liveness, &all)?;
         self.enter_stage(Stage::Stop, "stop");
         let stop_within = Millis(STOP_WITHIN.as_millis() as u64);
-        self.until(stop_within, |runner| runner.hosts.clients_missing())
+        self.until(stop_within, "the clients are told to stop", |runner| runner.hosts.clients_missing())
     }
 
-    fn compare_claims(&mut self) -> Result<(), Verdict> {
+    /// Until everything that is due in a stage has come to be.
+    fn come_to_rest(&mut self, stage: Stage, since: &str, bound: Millis, healthy: &[String]) -> Result<(), Verdict> {
+        self.enter_stage(stage, since);
+        self.until(bound, since, |runner| {
+            runner.progress.missing(runner.journal, stage)?;
+            let view =
+                View { observed: runner.context.observed(), plan: runner.plan.clone(), healthy: healthy.to_vec() };
+            runner.scenario.settled(&view)
+        })
+    }
+
+    fn judge_news(&mut self) -> Result<(), Verdict> {
         for (host, kind, detail) in self.context.take_news() {
-            let Some(Claim { about, is }) = self.scenario.claim(kind, &detail) else { continue };
-            match self.claims.get(&about) {
-                None => drop(self.claims.insert(about, (is, host))),
-                Some((before, _)) if *before == is => {}
-                Some((before, first)) => {
-                    let text = format!("{about} is {before} for {first} and {is} for {host}");
-                    return Err(Verdict::Disagreement(text));
-                }
+            self.raft.read(&host, kind, &detail).map_err(Verdict::Disagreement)?;
+            if kind == "sizes" {
+                let broken = |text| Verdict::Safety(vec![Violation { promise: Promise::Bounded, text }]);
+                oracle::bounded::sizes(&host, &detail).map_err(broken)?;
             }
         }
         Ok(())
@@ -223,11 +253,17 @@ impl Runner<'_> {
 
     fn enter_stage(&mut self, stage: Stage, text: &str) {
         self.context.trace(&Event { kind: "phase", subject: "", fields: &[], text });
+        self.journal.stage(self.sim.elapsed(), stage);
         self.stages.advance(stage);
     }
 
     /// Steps until nothing is missing.
-    fn until(&mut self, bound: Millis, missing: impl Fn(&mut Self) -> Result<(), String>) -> Result<(), Verdict> {
+    fn until(
+        &mut self,
+        bound: Millis,
+        since: &str,
+        missing: impl Fn(&mut Self) -> Result<(), String>,
+    ) -> Result<(), Verdict> {
         let start = self.sim.elapsed();
         let mut look = start;
         loop {
@@ -236,7 +272,8 @@ impl Runner<'_> {
                 match missing(self) {
                     Ok(()) => return Ok(()),
                     Err(missing) if self.sim.elapsed() >= start + bound.into() => {
-                        return Err(Verdict::Liveness(format!("{bound} after the faults have ended, {missing}")));
+                        let promise = Promise::Available;
+                        return Err(Verdict::Liveness(format!("{promise}: {bound} after {since}, {missing}")));
                     }
                     Err(_) => {}
                 }
@@ -255,7 +292,8 @@ impl Runner<'_> {
         stepped.map_err(|error| Verdict::Harness(error.to_string()))?;
         self.clear_up_after_power_cuts();
         self.clear_up_after_stops();
-        self.compare_claims()?;
+        self.replace_retired_disks();
+        self.judge_news()?;
         self.hosts.ended_by_itself().map_or(Ok(()), |what| Err(Verdict::Crash(what)))
     }
 }

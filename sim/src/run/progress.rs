@@ -1,50 +1,66 @@
 //! What is still missing, read off the clients' journals as they grow.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{Entry, Journal, Process, SendKey, What};
 use crate::plan::Plan;
+use crate::scenario::Stage;
 
 #[derive(Debug)]
 pub(super) struct Progress {
     read: usize,
-    /// Clients that have more to send.
-    sending: BTreeSet<String>,
+    /// Up to which stage each client has nothing more to send.
+    rested: BTreeMap<String, Stage>,
     /// Sends whose outcome their client does not know yet.
     open: BTreeSet<(Process, SendKey)>,
-    /// Accepted and not delivered.
+    /// Sends that are in no inbox that is known of.
+    undelivered: BTreeMap<SendKey, Sent>,
+    /// Accepted and not delivered, and nobody asked for the end of their recipients.
     accepted: BTreeSet<SendKey>,
-    delivered: BTreeSet<SendKey>,
+    /// How many questions for the end of a name are on their way.
+    endings: BTreeMap<String, u32>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    to: String,
+    /// Its recipient may be gone.
+    excused: bool,
 }
 
 impl Progress {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
             read: 0,
-            sending: plan.client_names().into_iter().collect(),
+            rested: plan.client_names().into_iter().map(|name| (name, Stage::Faults)).collect(),
             open: BTreeSet::new(),
+            undelivered: BTreeMap::new(),
             accepted: BTreeSet::new(),
-            delivered: BTreeSet::new(),
+            endings: BTreeMap::new(),
         }
     }
 
-    /// Whether all that is missing, as far as was read, is the arrival of what was accepted. When the service has been
-    /// calm and live for as long as the plan allows, that is a loss.
-    pub(super) fn only_arrivals_are_missing(&self) -> bool {
-        self.sending.is_empty() && self.open.is_empty() && !self.accepted.is_empty()
+    /// Whether all that is missing in `stage`, as far as was read, is the arrival of what was accepted. When the service
+    /// has been calm and live for as long as the plan allows, that is a loss.
+    pub(super) fn only_arrivals_are_missing(&self, stage: Stage) -> bool {
+        self.restless(stage).next().is_none() && self.open.is_empty() && !self.accepted.is_empty()
+    }
+
+    fn restless(&self, stage: Stage) -> impl Iterator<Item = &str> {
+        self.rested.iter().filter(move |(_, rested)| **rested < stage).map(|(client, _)| client.as_str())
     }
 
     /// Reads on.
     ///
     /// # Errors
-    /// What is missing.
-    pub(super) fn missing(&mut self, journal: &Journal) -> Result<(), String> {
+    /// What is missing in `stage`.
+    pub(super) fn missing(&mut self, journal: &Journal, stage: Stage) -> Result<(), String> {
         journal.look(self.read, |entries| {
             entries.iter().for_each(|entry| self.read_entry(entry));
             self.read += entries.len();
         });
-        if let Some(client) = self.sending.first() {
-            return Err(format!("{} clients have more to send, {client} among them", self.sending.len()));
+        if let Some(client) = self.restless(stage).next() {
+            return Err(format!("{} clients have more to send, {client} among them", self.restless(stage).count()));
         }
         if let Some((process, send)) = self.open.first() {
             return Err(format!("{} sends have no outcome, {send} of {process} among them", self.open.len()));
@@ -57,11 +73,18 @@ impl Progress {
 
     fn read_entry(&mut self, entry: &Entry) {
         match &entry.what {
-            What::SentAll => drop(self.sending.remove(&entry.process.client)),
-            What::Invoked { send, .. } => drop(self.open.insert((entry.process.clone(), send.clone()))),
+            What::Rested { stage } => {
+                let rested = self.rested.entry(entry.process.client.clone()).or_default();
+                *rested = (*rested).max(*stage);
+            }
+            What::Invoked { send, to, .. } => {
+                self.open.insert((entry.process.clone(), send.clone()));
+                let excused = self.endings.get(to).is_some_and(|asked| *asked > 0);
+                self.undelivered.insert(send.clone(), Sent { to: to.clone(), excused });
+            }
             What::Accepted { send, .. } => {
                 self.open.remove(&(entry.process.clone(), send.clone()));
-                if !self.delivered.contains(send) {
+                if self.undelivered.get(send).is_some_and(|sent| !sent.excused) {
                     self.accepted.insert(send.clone());
                 }
             }
@@ -70,7 +93,18 @@ impl Progress {
             }
             What::Delivered { send: Some(send), .. } => {
                 self.accepted.remove(send);
-                self.delivered.insert(send.clone());
+                self.undelivered.remove(send);
+            }
+            What::Deregistering { name, .. } => {
+                *self.endings.entry(name.clone()).or_default() += 1;
+                for (send, sent) in self.undelivered.iter_mut().filter(|(_, sent)| sent.to == *name) {
+                    sent.excused = true;
+                    self.accepted.remove(send);
+                }
+            }
+            What::Deregistered { name, .. } => {
+                let asked = self.endings.entry(name.clone()).or_default();
+                *asked = asked.saturating_sub(1);
             }
             What::Died => self.open.retain(|(process, _)| *process != entry.process),
             _ => {}

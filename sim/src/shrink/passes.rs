@@ -28,7 +28,7 @@ fn changed(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
     change(&mut plan);
     let clients = plan.client_names();
     // A fault of a host that is gone does nothing, and neither does one that never begins.
-    let (servers, duration) = (&plan.servers, plan.duration);
+    let (servers, duration) = (plan.server_hosts(), plan.duration);
     plan.faults.retain(|interval| {
         let there = |name: &String| name == LEADER || servers.iter().chain(&clients).any(|host| host == name);
         let hosts = interval.fault.hosts();
@@ -53,7 +53,9 @@ fn fewer_servers(plan: &Plan, thing: usize) -> Option<Vec<Plan>> {
         let mut order: Vec<&String> = plan.servers.iter().collect();
         order.sort_by_key(|server| !named.contains(server));
         let with = |count: usize| changed(plan, |less| less.servers.retain(|server| order[..count].contains(&server)));
-        (1..plan.servers.len()).step_by(2).map(with).collect()
+        // With fewer servers, fewer may lose their disks: a plan that nobody could survive shows nothing.
+        let survivable = |less: &Plan| less.losses() <= less.losses_allowed() || plan.losses() > plan.losses_allowed();
+        (1..plan.servers.len()).step_by(2).map(with).filter(survivable).collect()
     })
 }
 

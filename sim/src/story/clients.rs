@@ -18,18 +18,23 @@ pub(super) fn moments(lanes: &[Lane], outcome: &Outcome, record: &Record) -> Vec
 
 fn told(what: &What) -> (Kind, String, Option<&SendKey>) {
     match what {
-        What::Registered { name } => (Kind::Registered, format!("{name} is registered"), None),
-        What::Deregistering { name } => (Kind::Registered, format!("asks to deregister {name}"), None),
+        What::Registering { name, .. } => (Kind::Registered, format!("asks to register {name}"), None),
+        What::Registered { name, registration } => {
+            (Kind::Registered, format!("{name} is registered (registration {registration})"), None)
+        }
+        What::Deregistering { name, .. } => (Kind::Registered, format!("asks to deregister {name}"), None),
+        What::Deregistered { name, .. } => (Kind::Registered, format!("{name} is registered no more"), None),
         What::Invoked { send, to, .. } => (Kind::Sent, format!("sends {send} to {to}"), Some(send)),
+        What::Resent { send } => (Kind::Sent, format!("sends {send} again"), Some(send)),
         What::Accepted { send, position } => {
             (Kind::Receipt, format!("has the receipt of {send}: position {position}"), Some(send))
         }
         What::Refused { send, why } => (Kind::Refused, format!("{send} is refused: {}", reason(why)), Some(send)),
         What::Unknown { send } => (Kind::Refused, format!("does not know what became of {send}"), Some(send)),
-        What::Attaching { session, inbox } => {
+        What::Attaching { session, inbox, .. } => {
             (Kind::Attached, format!("wants to read the inbox of {inbox} (session {session})"), None)
         }
-        What::Attached { session, inbox } => {
+        What::Attached { session, inbox, .. } => {
             (Kind::Attached, format!("reads the inbox of {inbox} (session {session})"), None)
         }
         What::Delivered { session, inbox, position, redelivered, from, send, .. } => {
@@ -48,7 +53,18 @@ fn told(what: &What) -> (Kind, String, Option<&SendKey>) {
         What::Ended { session, inbox } => {
             (Kind::Attached, format!("no longer reads the inbox of {inbox} (session {session})"), None)
         }
-        What::SentAll => (Kind::Client, "has sent all that it will send".to_owned(), None),
+        What::Asking { .. } => (Kind::Client, "asks who is there".to_owned(), None),
+        What::Listed { clients, .. } => {
+            let names: Vec<&str> = clients.iter().map(|row| row.name.as_str()).collect();
+            (Kind::Client, format!("is told that these are there: {}", names.join(", ")), None)
+        }
+        What::Told { server, term, leads, applied, .. } => {
+            let role = if *leads { "leads" } else { "does not lead" };
+            (Kind::Client, format!("hears of {server} that it {role} in term {term} and has applied {applied}"), None)
+        }
+        What::Rested { stage } => (Kind::Client, format!("sends no more in the stage {stage:?}"), None),
+        What::Ordered { what } => (Kind::Client, format!("is told: {what}"), None),
+        What::CarriedOut { what, how } => (Kind::Client, format!("{what}: {how}"), None),
         What::Died => (Kind::Down, "dies".to_owned(), None),
     }
 }
@@ -57,6 +73,8 @@ fn reason(why: &Why) -> String {
     match why {
         Why::NoSuchClient => "no such client".to_owned(),
         Why::InboxFull => "the inbox is full".to_owned(),
+        Why::StreamClosed => "the stream is closed".to_owned(),
+        Why::NotSent => "it was never sent".to_owned(),
         Why::Other(text) => text.clone(),
     }
 }

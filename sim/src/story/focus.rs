@@ -18,7 +18,7 @@ pub struct Focus {
     pub promise: String,
     /// The sentence.
     pub text: String,
-    /// When it is seen: the last of its moments.
+    /// When it is seen: as its sentence says, or else the last of its moments.
     pub at: Duration,
     /// Its moments' places in [`super::Story::moments`], ascending.
     pub moments: Vec<usize>,
@@ -83,8 +83,22 @@ fn focus(
     }
     found.sort_unstable();
     found.dedup();
-    let at = found.last().map_or(outcome.simulated, |last| moments[*last].at);
+    let at = said(&text)
+        .filter(|said| found.iter().any(|n| moments[*n].at == *said))
+        .or_else(|| found.iter().rfind(|n| moments[**n].kind != Kind::Attached).map(|last| moments[*last].at))
+        .or_else(|| found.last().map(|last| moments[*last].at))
+        .unwrap_or(outcome.simulated);
+    // How a reader's session ended later is another story.
+    found.retain(|n| moments[*n].kind != Kind::Attached || moments[*n].at <= at);
     Focus { promise, text, at, moments: found, sends: named.sends.into_iter().collect() }
+}
+
+/// The last time that a sentence names: `at 1.234 s`.
+fn said(text: &str) -> Option<Duration> {
+    let words: Vec<&str> = text.split_whitespace().map(|word| word.trim_end_matches([',', '.'])).collect();
+    let mut times = words.windows(3).filter(|three| three[0] == "at" && three[2] == "s");
+    let seconds: f64 = times.next_back()?[1].parse().ok()?;
+    Some(Duration::from_millis((seconds * 1000.0).round() as u64))
 }
 
 fn named(lanes: &[Lane], text: &str) -> Named {

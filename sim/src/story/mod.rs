@@ -11,7 +11,7 @@ mod tests;
 use std::time::Duration;
 
 use crate::history::SendKey;
-use crate::plan::Plan;
+use crate::plan::{Fault, Plan};
 use crate::record::Record;
 use crate::run::Outcome;
 
@@ -215,42 +215,42 @@ fn lanes(plan: &Plan, record: &Record) -> Vec<Lane> {
     lanes
 }
 
-/// The faults as the trace tells them: a fault ends with the same text as it began.
+/// The faults as the trace tells them: by a line of the plan each, the same when it ends as when it began.
 fn faults(lanes: &[Lane], record: &Record, end: Duration, moments: &mut Vec<Moment>) -> Vec<FaultSpan> {
     let mut faults: Vec<(FaultSpan, String, bool)> = Vec::new();
     for (ordinal, event) in (1..).zip(&record.events) {
-        let begins = match &*event.kind {
-            "fault.begin" => true,
-            "fault.end" => false,
+        let kind = match &*event.kind {
+            "fault.begin" => Kind::FaultBegins,
+            "fault.end" => Kind::FaultEnds,
+            "fault.none" => Kind::Told,
             _ => continue,
         };
-        let words: Vec<&str> = event.text.split_whitespace().collect();
-        // `at TIME for TIME KIND WHO…`
-        let (lasts, what) = match &words[..] {
-            ["at", _, "for", lasts, what @ ..] => (*lasts, what),
-            all => ("", all),
-        };
-        let text = what.join(" ");
-        let moment = |kind, text| Moment { at: event.at, ordinal, lane: None, kind, text, send: None };
-        if begins {
-            let named: Vec<usize> = what.iter().filter_map(|word| find(lanes, word)).collect();
-            let all = || (0..lanes.len()).filter(|lane| lanes[*lane].is_server).collect();
-            let fault = FaultSpan {
-                from: event.at,
-                to: end,
-                kind: what.first().map_or_else(String::new, |kind| (*kind).to_owned()),
-                is_link: named.len() > 1 && what.iter().any(|word| ["|", ">", "->", "<>"].contains(word)),
-                lanes: if named.is_empty() { all() } else { named },
-                text: text.clone(),
-            };
-            faults.push((fault, event.text.to_string(), true));
-            moments.push(moment(Kind::FaultBegins, format!("{text}, for {lasts}")));
-        } else {
-            let open = faults.iter_mut().find(|(_, line, open)| *open && *line == *event.text);
-            if let Some((fault, _, open)) = open {
-                (fault.to, *open) = (event.at, false);
+        let interval = event.text.parse::<Plan>().ok().and_then(|mut plan| plan.faults.pop());
+        let text = interval.as_ref().map_or_else(|| event.text.to_string(), |interval| interval.fault.to_string());
+        let lasts = interval.as_ref().map_or_else(String::new, |interval| format!(", for {}", interval.lasts));
+        let told = if kind == Kind::FaultBegins { text.clone() + &lasts } else { text.clone() };
+        moments.push(Moment { at: event.at, ordinal, lane: None, kind, text: told, send: None });
+        match (kind, interval) {
+            (Kind::FaultBegins, Some(interval)) => {
+                let named: Vec<usize> = interval.fault.hosts().iter().filter_map(|name| find(lanes, name)).collect();
+                let servers = || (0..lanes.len()).filter(|lane| lanes[*lane].is_server).collect();
+                let fault = FaultSpan {
+                    from: event.at,
+                    to: end,
+                    kind: interval.fault.kind().to_owned(),
+                    text,
+                    lanes: if named.is_empty() { servers() } else { named },
+                    is_link: matches!(interval.fault, Fault::Network(_)),
+                };
+                faults.push((fault, event.text.to_string(), true));
             }
-            moments.push(moment(Kind::FaultEnds, text));
+            (Kind::FaultEnds, _) => {
+                let began = faults.iter_mut().find(|(_, line, open)| *open && *line == *event.text);
+                if let Some((fault, _, open)) = began {
+                    (fault.to, *open) = (event.at, false);
+                }
+            }
+            _ => {}
         }
     }
     faults.into_iter().map(|(fault, ..)| fault).collect()

@@ -113,8 +113,11 @@ fn told(lanes: &[Lane], record: &Record, event: &Recorded) -> Option<(Kind, Stri
                 (false, false) => (Kind::Follows, format!("votes for {leader} in term {term}")),
             }
         }
+        "client_attached" if *event.text == *"nowhere" => (Kind::Moved, "has lost its server".to_owned()),
         "client_attached" => (Kind::Moved, format!("is connected to {}", event.text)),
-        kind if kind.contains('.') || kind.starts_with("client_") || ["apply", "draw"].contains(&kind) => return None,
+        kind if kind.contains('.') || kind.starts_with("client_") || ["apply", "draw", "role"].contains(&kind) => {
+            return None;
+        }
         kind => (Kind::Told, [kind, &event.subject, &event.text].join(" ").trim_end().replace("  ", " ")),
     })
 }

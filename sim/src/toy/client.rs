@@ -20,7 +20,13 @@ pub(super) fn start<W: World>(seat: ClientSeat) -> BoxFuture<'static, Result<(),
     Box::pin(run::<W>(seat))
 }
 
+/// Every name is registered, once and for all.
+const REGISTRATION: u64 = 1;
+
 async fn run<W: World>(mut seat: ClientSeat) -> Result<(), String> {
+    for name in seat.plan.client_names() {
+        seat.journal.write(&seat.process, What::Registered { name, registration: REGISTRATION });
+    }
     let until = seat.plan.duration.0 / 2;
     let second_at = Duration::from_millis(seat.random.random_range(0..=until));
     let mut readers = Vec::new();
@@ -104,10 +110,11 @@ impl Sender {
             W::sleep(Duration::from_millis(pace)).await;
             self.send::<W>(stream, number).await;
         }
+        self.journal.write(&self.process, What::Rested { stage: Stage::Heal });
         // Fresh service after the faults.
         self.stages.reached(Stage::Calm).await;
         self.send::<W>(stream, u64::from(self.plan.messages) + 1).await;
-        self.journal.write(&self.process, What::SentAll);
+        self.journal.write(&self.process, What::Rested { stage: Stage::Calm });
     }
 
     async fn send<W: World>(&mut self, stream: u64, number: u64) {
@@ -136,9 +143,9 @@ struct Reader {
 impl Reader {
     async fn run<W: World>(mut self) {
         let (session, inbox) = (self.session, self.inbox.clone());
-        self.write(What::Attaching { session, inbox: inbox.clone() });
+        self.write(What::Attaching { session, inbox: inbox.clone(), window: u32::MAX });
         let (epoch, mut after) = self.attach::<W>().await;
-        self.write(What::Attached { session, inbox: inbox.clone() });
+        self.write(What::Attached { session, inbox: inbox.clone(), registration: REGISTRATION });
         let stages = self.stages.clone();
         let mut stop = std::pin::pin!(stages.reached(Stage::Stop));
         loop {

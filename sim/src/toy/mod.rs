@@ -59,7 +59,24 @@ impl Toy {
 }
 
 /// The faults that the toy bears: it replicates nothing, so what its disk has synced must be there again.
-const BEARS: [&str; 8] = ["crash", "bounce", "stop", "power-cut", "pause", "partition", "hold", "slow-sync"];
+const BEARS: [&str; 16] = [
+    "crash",
+    "bounce",
+    "stop",
+    "power-cut",
+    "pause",
+    "partition",
+    "bridge",
+    "one-way",
+    "isolate",
+    "hold",
+    "loss",
+    "delay",
+    "reset",
+    "slow-sync",
+    "clock-jump",
+    "clock-drift",
+];
 
 impl Scenario for Toy {
     fn plan_of(&self, seed: u64) -> Plan {
@@ -78,6 +95,11 @@ impl Scenario for Toy {
 
     fn interpreter(&self) -> Box<dyn Interpreter> {
         Box::new(frames::Frames::default())
+    }
+
+    /// Each inbox is on one server.
+    fn serves_with_a_majority(&self) -> bool {
+        false
     }
 }
 

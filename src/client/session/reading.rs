@@ -85,6 +85,11 @@ impl Session {
         self.ask(now, Ask::Attach { inbox }, token);
     }
 
+    /// The registration of an inbox, once it was attached.
+    pub(crate) fn registration_of(&self, key: usize) -> Option<RegistrationId> {
+        self.inboxes.all.get(key)?.registration
+    }
+
     /// The client reads an inbox now, or again.
     pub(super) fn attached(
         &mut self,

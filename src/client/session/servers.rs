@@ -14,6 +14,8 @@ struct Candidate {
     name: Option<Name>,
     /// From the settings: it stays, whatever the servers say.
     configured: bool,
+    /// In the last list that a server told.
+    told: bool,
 }
 
 /// The servers, in the order in which they are tried.
@@ -35,7 +37,7 @@ impl Servers {
         let mut candidates: Vec<Candidate> = Vec::new();
         for address in addresses {
             if !candidates.iter().any(|c| c.address == *address) {
-                candidates.push(Candidate { address: address.clone(), name: None, configured: true });
+                candidates.push(Candidate { address: address.clone(), name: None, configured: true, told: false });
             }
         }
         Self { candidates, current: 0, attempts: 0, backoff_min, backoff_max }
@@ -50,29 +52,40 @@ impl Servers {
         self.candidates.iter().map(|c| c.address.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// The server at hand said its name and who the others are.
+    /// The server at hand said its name and who the others are. Nobody is forgotten for that: a server that has only just
+    /// started, or was left behind, tells an old list. What it tells counts for good once it has served for a while
+    /// ([`Servers::settled`]).
     pub(super) fn learn(&mut self, name: &Name, servers: &[ServerAddress]) {
         self.candidates[self.current].name = Some(name.clone());
-        let here = self.candidates[self.current].address.clone();
-        // What an earlier server told is replaced by what this one tells; the settings' addresses stay.
-        self.candidates.retain(|c| c.configured);
+        self.candidates.iter_mut().for_each(|c| c.told = false);
         for server in servers.iter().take(LEARNED_MAX) {
             let known = |c: &Candidate| c.address == server.address || c.name.as_ref() == Some(&server.name);
             match self.candidates.iter_mut().find(|c| known(c)) {
-                Some(known) => known.name = Some(server.name.clone()),
+                Some(known) => {
+                    known.name = Some(server.name.clone());
+                    known.told = true;
+                    if !known.configured {
+                        known.address.clone_from(&server.address);
+                    }
+                }
                 None => self.candidates.push(Candidate {
                     address: server.address.clone(),
                     name: Some(server.name.clone()),
                     configured: false,
+                    told: true,
                 }),
             }
         }
-        // A server that does not list itself is on its way out: it is the last to be tried again.
-        let found = self.candidates.iter().position(|c| c.address == here);
-        self.current = found.unwrap_or(self.candidates.len());
-        if found.is_none() {
-            self.candidates.push(Candidate { address: here, name: Some(name.clone()), configured: false });
+        if self.candidates.iter().filter(|c| !c.configured).count() > LEARNED_MAX {
+            self.forget_untold();
         }
+    }
+
+    /// Forgets whom neither the settings nor the last list names. The server at hand stays.
+    fn forget_untold(&mut self) {
+        let here = self.candidates[self.current].address.clone();
+        self.candidates.retain(|c| c.configured || c.told || c.address == here);
+        self.current = self.candidates.iter().position(|c| c.address == here).unwrap_or(0);
     }
 
     /// Makes the server of that name the one to try next.
@@ -86,9 +99,11 @@ impl Servers {
         }
     }
 
-    /// The attachment held for a while: the next loss starts from the shortest pause again.
+    /// The attachment held for a while: the next loss starts from the shortest pause again, and who is not in the list of
+    /// that server belongs to the cluster no more.
     pub(super) fn settled(&mut self) {
         self.attempts = 0;
+        self.forget_untold();
     }
 
     /// Goes on to the next server; returns how long to wait before it is tried. The pause doubles each time all were
@@ -147,5 +162,21 @@ mod tests {
         assert_eq!(order, ["h:2", "h:4", "h:1", "h:2"]);
         assert!(servers.choose(&Name::new("c").unwrap()) && servers.address() == "h:4");
         assert!(!servers.choose(&Name::new("d").unwrap()));
+    }
+    #[test]
+    fn an_old_list_makes_it_forget_nobody_until_that_server_has_served_for_a_while() {
+        let mut servers = servers();
+        let [a, v] = ["a", "v"].map(|name| Name::new(name).unwrap());
+        servers.learn(&a, &[named("a", "h:1"), named("v", "h:9")]);
+        // It was removed, starts again, and tells what stands on its command line.
+        servers.learn(&a, &[named("a", "h:1")]);
+        assert_eq!(servers.list(), "h:1, h:2, h:9");
+        assert!(servers.choose(&v));
+        servers.learn(&v, &[named("v", "h:9"), named("w", "h:8")]);
+        assert_eq!(servers.list(), "h:1, h:2, h:9, h:8");
+        assert!(servers.choose(&Name::new("w").unwrap()));
+        servers.learn(&Name::new("w").unwrap(), &[named("w", "h:8")]);
+        servers.settled();
+        assert_eq!((servers.list().as_str(), servers.address()), ("h:1, h:2, h:8", "h:8"));
     }
 }

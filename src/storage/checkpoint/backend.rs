@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::world::File;
+use super::blocks::Blocks;
 
 /// A file that redb lives in, until it is detached.
 ///
@@ -12,14 +12,14 @@ use crate::world::File;
 /// that was not closed on purpose is detached first, and what redb then wants to write fails.
 #[derive(Debug)]
 pub struct Backend {
-    file: Arc<dyn File>,
+    blocks: Arc<Blocks>,
     detached: Arc<AtomicBool>,
 }
 
 impl Backend {
-    /// Over `file`; `detached` becomes true when it is to be left alone.
-    pub fn new(file: Arc<dyn File>, detached: Arc<AtomicBool>) -> Self {
-        Self { file, detached }
+    /// Over a file; `detached` becomes true when it is to be left alone.
+    pub fn new(blocks: Arc<Blocks>, detached: Arc<AtomicBool>) -> Self {
+        Self { blocks, detached }
     }
 
     fn attached(&self) -> io::Result<()> {
@@ -33,26 +33,26 @@ impl Backend {
 impl redb::StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
         self.attached()?;
-        self.file.len()
+        self.blocks.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.attached()?;
-        self.file.read_at(offset, out)
+        self.blocks.read(offset, out)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.attached()?;
-        self.file.set_len(bytes)
+        self.blocks.set_len(bytes)
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.attached()?;
-        self.file.sync()
+        self.blocks.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.attached()?;
-        self.file.write_at(offset, data)
+        self.blocks.write(offset, data)
     }
 }

@@ -9,6 +9,7 @@ use crc32c::{crc32c, crc32c_append};
 use redb::{Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, TableDefinition};
 
 use super::backend::Backend;
+use super::blocks::Blocks;
 use super::error::{StorageError, contain};
 use crate::post_office::Change;
 use crate::world::{Disk, OpenMode};
@@ -26,6 +27,7 @@ const CRC_BYTES: usize = 4;
 pub struct RedbFile {
     database: Option<Database>,
     detached: Arc<AtomicBool>,
+    blocks: Arc<Blocks>,
 }
 
 impl Drop for RedbFile {
@@ -65,7 +67,11 @@ impl RedbFile {
 
     fn open_unchecked(disk: &dyn Disk, path: &str, cache_bytes: usize) -> Result<Self, StorageError> {
         let detached = Arc::new(AtomicBool::new(false));
-        let backend = Backend::new(disk.open(path, OpenMode::Existing)?, detached.clone());
+        let file = disk.open(path, OpenMode::Existing)?;
+        // What the disk has counts, not what the system remembers of a write whose sync failed.
+        file.forget(0, file.len()?);
+        let blocks = Arc::new(Blocks::new(file));
+        let backend = Backend::new(blocks.clone(), detached.clone());
         let database = contain(|| {
             // redb trusts its pages once it is open, so every page is verified now. It would read the whole file
             // anyway after a crash, and after a clean end the state is read whole by who opens it.
@@ -73,7 +79,9 @@ impl RedbFile {
             builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
             Ok(builder.create_with_backend(backend)?)
         })?;
-        Ok(Self { database: Some(database), detached })
+        // redb reads its header in part only.
+        blocks.learn(0)?;
+        Ok(Self { database: Some(database), detached, blocks })
     }
 
     /// Opens the one at `path`, verifying all of its pages.
@@ -89,6 +97,11 @@ impl RedbFile {
 
     fn database(&self) -> Result<&Database, StorageError> {
         self.database.as_ref().ok_or_else(|| StorageError::broken("it is closed"))
+    }
+
+    /// The file, as its own judge.
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocks
     }
 
     /// Every further access fails, and nothing is written any more.

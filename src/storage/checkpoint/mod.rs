@@ -3,6 +3,7 @@
 //! * [`database`]: one redb file, its tables, every value with a CRC32C over its key and itself, since redb checks
 //!   none on an ordinary read.
 //! * [`snapshot`]: the way to another server.
+//! * [`blocks`]: the file, which notices what changes in it while it is open.
 //! * [`backend`], [`error`]: redb over [`crate::world::Disk`], and its errors and panics as ours.
 //!
 //! The changes of a flush are one redb transaction: there is no state between for a crash to uncover. redb writes
@@ -12,6 +13,7 @@
 //! renamed, and the directory synced; left-overs are removed at start.
 
 mod backend;
+mod blocks;
 mod database;
 mod error;
 mod snapshot;
@@ -26,6 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+pub use blocks::BLOCK_BYTES;
 pub use database::Records;
 pub use error::StorageError;
 pub use snapshot::{Chunk, SnapshotReader, SnapshotWriter};
@@ -59,17 +62,8 @@ struct Inner {
     /// One writes at a time.
     writing: Mutex<()>,
     temporaries: AtomicU64,
-}
-
-/// One step of a scrub.
-#[derive(Debug)]
-pub struct Scrubbed {
-    /// Where the next step begins: behind this key. `None`: everything has been read.
-    pub next: Option<Vec<u8>>,
-    /// Bytes of keys and values that were read.
-    pub bytes: u64,
-    /// What was found damaged.
-    pub damage: Vec<StorageError>,
+    /// Damage that a flush met.
+    damage: Mutex<Option<String>>,
 }
 
 impl Checkpoint {
@@ -110,7 +104,8 @@ impl Checkpoint {
         let open = RedbFile::open(&*disk, PATH, cache_bytes)?;
         let open = Mutex::new(Some(Arc::new(open)));
         let temporaries = AtomicU64::new(temporaries + 1);
-        Ok(Self { inner: Arc::new(Inner { disk, cache_bytes, open, writing: Mutex::new(()), temporaries }) })
+        let (writing, damage) = (Mutex::new(()), Mutex::new(None));
+        Ok(Self { inner: Arc::new(Inner { disk, cache_bytes, open, writing, temporaries, damage }) })
     }
 
     /// The meta value of the last flush, or of the snapshot that was taken in since.
@@ -188,45 +183,42 @@ impl Checkpoint {
         SnapshotWriter::new(self.inner.clone(), number)
     }
 
-    /// Reads about `max_bytes` behind the key `after` and checks them: call it again with what it gives until that is
-    /// `None`. Pages that redb has in its cache are not read from the disk again; see [`Checkpoint::open_with_cache`].
+    /// What was found damaged when it was needed, if anything was.
+    pub fn damage(&self) -> Option<String> {
+        let found = self.inner.damage.lock().clone();
+        let open = self.inner.open.lock().clone();
+        found.or_else(|| {
+            let damaged = open.is_some_and(|open| open.blocks().is_damaged());
+            damaged.then(|| StorageError::broken("it has changed since it was written").to_string())
+        })
+    }
+
+    /// Bytes of its file.
     ///
     /// # Errors
     /// The disk's.
-    pub fn scrub(&self, after: Option<&[u8]>, max_bytes: u64) -> Result<Scrubbed, StorageError> {
-        let mut scrubbed = Scrubbed { next: None, bytes: 0, damage: Vec::new() };
-        let snapshot = match self.snapshot() {
-            Err(error @ StorageError::Damaged { .. }) => {
-                scrubbed.damage.push(error);
-                return Ok(scrubbed);
-            }
-            snapshot => snapshot?,
-        };
-        if after.is_none()
-            && let Err(error) = snapshot.meta()
-        {
-            scrubbed.found(error)?;
-        }
-        let records = match snapshot.records(after) {
-            Ok(records) => records,
-            Err(error) => {
-                scrubbed.found(error)?;
-                return Ok(scrubbed);
-            }
-        };
-        for record in records {
-            match record {
-                Ok((key, value)) => {
-                    scrubbed.bytes += (key.len() + value.len()) as u64;
-                    if scrubbed.bytes >= max_bytes {
-                        scrubbed.next = Some(key);
-                        break;
-                    }
-                }
-                Err(error) => scrubbed.found(error)?,
+    pub fn bytes_on_disk(&self) -> Result<u64, StorageError> {
+        Ok(self.inner.current()?.blocks().len()?)
+    }
+
+    /// Reads about `max_bytes` of the file from the medium, from `block` on ([`BLOCK_BYTES`] each), and compares them with what was written:
+    /// call it again with what it gives until that is `None`. Nothing is done about what is found.
+    ///
+    /// # Errors
+    /// Damage; the disk's.
+    pub fn scrub(&self, block: u64, max_bytes: u64) -> Result<Option<u64>, StorageError> {
+        let open = self.inner.current()?;
+        if block == 0 && !self.inner.disk.list(DIRECTORY)?.iter().any(|name| format!("{DIRECTORY}/{name}") == PATH) {
+            // It may just be replaced by a snapshot, which happens under this lock.
+            let _writing = self.inner.writing.lock();
+            if !self.inner.disk.list(DIRECTORY)?.iter().any(|name| format!("{DIRECTORY}/{name}") == PATH) {
+                return Err(StorageError::broken("its file is gone"));
             }
         }
-        Ok(scrubbed)
+        match open.blocks().scrub(block, max_bytes.div_ceil(BLOCK_BYTES).max(1)) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(StorageError::broken(error)),
+            scrubbed => Ok(scrubbed?),
+        }
     }
 
     /// Closes the file so that it is found clean, if nobody else reads it.
@@ -238,18 +230,6 @@ impl Checkpoint {
         match self.inner.open.lock().take().map(Arc::try_unwrap) {
             Some(Ok(open)) => open.close(),
             Some(Err(_)) | None => Ok(()),
-        }
-    }
-}
-
-impl Scrubbed {
-    fn found(&mut self, error: StorageError) -> Result<(), StorageError> {
-        match error {
-            StorageError::Io(_) => Err(error),
-            damage => {
-                self.damage.push(damage);
-                Ok(())
-            }
         }
     }
 }
@@ -275,6 +255,9 @@ impl Inner {
     /// redb does nothing more after an I/O error. If there was only no space, it is opened again; the readers of
     /// before lose their file, since redb will use its pages for something else.
     fn after_failure(&self, error: &StorageError) {
+        if let StorageError::Damaged { .. } = error {
+            self.damage.lock().get_or_insert_with(|| error.to_string());
+        }
         let mut open = self.open.lock();
         if let Some(old) = open.take() {
             old.detach();

@@ -232,37 +232,67 @@ fn flipped_bits_are_damage_or_do_no_harm_and_never_a_panic() {
     assert!(damaged > 100, "{damaged} damaged, {harmless} harmless");
 }
 
+fn scrub(checkpoint: &Checkpoint) -> (Result<(), StorageError>, u32) {
+    let (mut next, mut steps) = (Some(0), 0);
+    while let Some(block) = next {
+        match checkpoint.scrub(block, 10_000) {
+            Ok(then) => next = then,
+            Err(error) => return (Err(error), steps),
+        }
+        steps += 1;
+    }
+    (Ok(()), steps)
+}
+
 #[test]
 fn what_rots_while_it_is_open_is_told_on_reading_and_by_the_scrub() {
-    let disk = FaultDisk::new();
-    // A cache too small to hide what happens on the disk.
-    let checkpoint = Checkpoint::open_with_cache(Arc::new(disk.clone()), 0).unwrap();
-    checkpoint.flush(&(0..200).map(|i| put(key(i), format!("value {i:010}"))).collect::<Vec<_>>(), b"m").unwrap();
-    let scrub = || {
-        let (mut after, mut damage, mut steps) = (None, Vec::new(), 0);
-        loop {
-            let step = checkpoint.scrub(after.as_deref(), 1000).unwrap();
-            damage.extend(step.damage);
-            steps += 1;
-            after = step.next;
-            if after.is_none() {
-                return (damage, steps);
-            }
+    // A cache that hides what happens on the disk, and one too small to.
+    for cache in [1 << 20, 0] {
+        let disk = FaultDisk::new();
+        let checkpoint = Checkpoint::open_with_cache(Arc::new(disk.clone()), cache).unwrap();
+        for round in 0..3 {
+            let values = (0..400).map(|i| put(key(i), format!("value {i:010} {round}"))).collect::<Vec<_>>();
+            checkpoint.flush(&values, b"m").unwrap();
         }
-    };
-    let (damage, steps) = scrub();
-    assert!(damage.is_empty() && steps > 3);
-    let bytes = disk.files()[PATH].clone();
-    let needle = b"value 0000000123";
-    let at: Vec<usize> = (0..bytes.len() - needle.len()).filter(|&at| bytes[at..].starts_with(needle)).collect();
-    let file = crate::world::Disk::open(&disk, PATH, OpenMode::Existing).unwrap();
-    for at in at {
-        file.write_at(at as u64, b"Value").unwrap();
+        let (found, steps) = scrub(&checkpoint);
+        found.unwrap();
+        assert!(steps > 3);
+        let bytes = disk.files()[PATH].clone();
+        let file = crate::world::Disk::open(&disk, PATH, OpenMode::Existing).unwrap();
+        // Wherever a value is now, and in the header.
+        let needle = b"value 0000000123 2";
+        let mut places: Vec<usize> =
+            (0..bytes.len() - needle.len()).filter(|&at| bytes[at..].starts_with(needle)).collect();
+        assert!(!places.is_empty());
+        places.push(9);
+        for &at in &places {
+            file.write_at(at as u64, &[bytes[at] ^ 1]).unwrap();
+            assert!(matches!(scrub(&checkpoint).0, Err(StorageError::Damaged { .. })), "byte {at}");
+            file.write_at(at as u64, &[bytes[at]]).unwrap();
+            scrub(&checkpoint).0.unwrap();
+        }
+        file.write_at(places[0] as u64, &[bytes[places[0]] ^ 1]).unwrap();
+        if cache == 0 {
+            assert!(matches!(checkpoint.get(&key(123)), Err(StorageError::Damaged { .. })));
+        } else {
+            assert!(checkpoint.get(&key(123)).unwrap().is_some(), "redb has it in memory");
+        }
     }
-    assert!(matches!(checkpoint.get(&key(123)), Err(StorageError::Damaged { key: Some(k), .. }) if k == key(123)));
-    let (damage, _) = scrub();
-    assert!(matches!(&damage[..], [StorageError::Damaged { key: Some(k), .. }] if *k == key(123)), "{damage:?}");
-    assert_eq!(checkpoint.get(&key(124)).unwrap().as_deref(), Some(&b"head:value 0000000124"[..]));
+}
+
+#[test]
+fn a_checkpoint_that_is_removed_or_cut_while_it_is_open_is_told_by_the_scrub() {
+    let disk = FaultDisk::new();
+    let checkpoint = open(&disk).unwrap();
+    checkpoint.flush(&(0..400).map(|i| put(key(i), vec![1; 300])).collect::<Vec<_>>(), b"m").unwrap();
+    let file = crate::world::Disk::open(&disk, PATH, OpenMode::Existing).unwrap();
+    let bytes = disk.files()[PATH].clone();
+    file.set_len(5000).unwrap();
+    assert!(matches!(scrub(&checkpoint).0, Err(StorageError::Damaged { .. })));
+    file.write_at(0, &bytes).unwrap();
+    scrub(&checkpoint).0.unwrap();
+    crate::world::Disk::remove(&disk, PATH).unwrap();
+    assert!(matches!(scrub(&checkpoint).0, Err(StorageError::Damaged { .. })));
 }
 
 #[test]

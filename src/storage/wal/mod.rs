@@ -4,18 +4,21 @@
 //!   queued while the one before was synced: a group commit.
 //! * [`record`]: what a batch holds.
 //! * [`segment`]: the files, zero-filled ahead of need.
-//! * [`recovery`]: what is good, torn or damaged when a log is opened.
+//! * [`newest`]: the note that names the newest one, so that a log that lost its end is told from a shorter one.
+//! * [`recovery`]: what is good, torn or damaged when a log is opened; [`scrub`]: the same while it is in use.
 //! * [`index`]: what is in memory.
 //! * [`writer`]: the one task that writes; [`space`] makes the segments it will need.
 //!
 //! An I/O error in writing or syncing poisons the log: every later call fails with it, and nothing is tried again,
-//! since nobody knows what a failed sync has left behind. A full disk is another matter: it is noticed while the
+//! since nobody knows what a failed sync has left behind. Damage that is met on reading does the same. A full disk is another matter: it is noticed while the
 //! current segment still has room ([`Log::disk_full`]), and what finds no room fails without a byte written.
 
 mod batch;
 mod index;
+mod newest;
 mod record;
 mod recovery;
+mod scrub;
 mod segment;
 mod space;
 mod state;
@@ -36,6 +39,7 @@ use tokio::sync::oneshot;
 use crate::wire::ShardId;
 use crate::world::{Disk, World};
 use index::{Have, Place};
+pub use scrub::LogPlace;
 use segment::Segment;
 use state::{Item, Shared};
 
@@ -241,8 +245,26 @@ impl<W: World> Log<W> {
             }
             Ok::<_, LogError>(read)
         });
-        entries.extend(read.await?.into_iter().map(|entry| (entry.index, entry)));
+        let read = read.await.map_err(|error| self.found(error))?;
+        entries.extend(read.into_iter().map(|entry| (entry.index, entry)));
         Ok(entries.into_values().collect())
+    }
+
+    /// Takes note of an error: a log that is damaged is not to be used any more.
+    fn found(&self, error: LogError) -> io::Error {
+        let error = scrub::shortened(error);
+        let damaged = error.kind() == io::ErrorKind::InvalidData;
+        if damaged {
+            writer::poison(&self.handle.shared, &error).tell();
+        }
+        error
+    }
+
+    /// How many batches have been written since the log was opened, and whether anything waits to be written. While
+    /// something waits and the number stands still, the disk does nothing.
+    pub fn progress(&self) -> (u64, bool) {
+        let state = self.handle.shared.state.lock();
+        (state.batches, state.writing || !state.queue.is_empty())
     }
 
     /// Index of the first entry, if there is one.

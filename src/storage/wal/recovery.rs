@@ -8,6 +8,8 @@
 //! * A bad sector that is not all zeros was written once, since the file began as zeros and a disk writes a sector
 //!   whole or not at all: it is **damage**, whether or not its batch was acknowledged.
 //!
+//! * That the last segments are there at all is known from the note of [`super::newest`].
+//!
 //! A tail is cut by writing zeros over it and syncing them, so that what follows is again as if never written; that
 //! needs no new file, and so no space on a full disk. If the process dies in the middle of it, the tail is still torn
 //! and is cut again.
@@ -19,9 +21,10 @@ use bytes::Bytes;
 
 use super::batch::{self, Found, Header, SECTOR};
 use super::index::{Index, Place};
+use super::newest::Note;
 use super::record::{Record, Start, take_record};
 use super::segment::{self, FIRST_BATCH, Named, Segment};
-use super::{LogError, MetaKey};
+use super::{LogError, MetaKey, newest};
 use crate::wire::ShardId;
 use crate::world::Disk;
 
@@ -36,6 +39,8 @@ pub struct Recovered {
     pub meta: BTreeMap<MetaKey, Bytes>,
     /// The segments with batches, by number.
     pub segments: BTreeMap<u64, Segment>,
+    /// Where the batches of each of them end.
+    pub ends: BTreeMap<u64, u64>,
     /// Where the next batch goes: a segment (the last of `segments`) and an offset.
     pub end: Option<(Segment, u64)>,
     /// A segment that has been made and not been used.
@@ -63,17 +68,25 @@ pub fn recover(disk: &dyn Disk, shard: ShardId) -> Result<Recovered, LogError> {
             Named::Foreign => {}
         }
     }
-    let next_segment = numbers.iter().chain(&unfinished).max().map_or(1, |last| last + 1);
+    let note = newest::read(disk)?;
+    let next_segment = numbers
+        .iter()
+        .chain(&unfinished)
+        .chain(note.as_ref().map(|note| &note.newest))
+        .max()
+        .map_or(1, |last| last + 1);
     segment::remove_unfinished(disk, &unfinished)?;
 
     let mut all = Vec::new();
-    for number in numbers {
+    for &number in &numbers {
         let segment = segment::open(disk, shard, number)?;
         let start = read_start(&segment)?;
         all.push((segment, start));
     }
     let used = all.iter().rposition(|(_, start)| start.is_some()).map_or(0, |last| last + 1);
+    newest::check(note, &numbers, used.checked_sub(1).map_or(0, |last| all[last].0.number))?;
     let mut replay = Replay::default();
+    let mut ends = BTreeMap::new();
     let mut end = None;
     let mut cut = None;
     for at in 0..used {
@@ -86,6 +99,7 @@ pub fn recover(disk: &dyn Disk, shard: ShardId) -> Result<Recovered, LogError> {
         }
         let stated = all.get(at + 1).and_then(|(_, start)| start.as_ref()).map(|start| start.previous_end);
         let reached = replay.segment(segment, stated)?;
+        ends.insert(segment.number, reached);
         if at + 1 == used {
             end = Some((segment.clone(), reached));
         }
@@ -115,6 +129,12 @@ pub fn recover(disk: &dyn Disk, shard: ShardId) -> Result<Recovered, LogError> {
         segment.file.sync()?;
         spare = Some(segment.clone());
     }
+    // The note first: it must never name a segment that is not there.
+    let current = end.as_ref().map_or(0, |(segment, _)| segment.number);
+    let now = Note { newest: spare.as_ref().map_or(current, |spare| spare.number), current };
+    if note != Some(now) {
+        newest::write(disk, now)?;
+    }
     segment::remove(disk, &extra)?;
     disk.sync_directory(segment::DIRECTORY)?;
     all.truncate(used);
@@ -122,6 +142,7 @@ pub fn recover(disk: &dyn Disk, shard: ShardId) -> Result<Recovered, LogError> {
         index: replay.index,
         meta: replay.meta,
         segments: all.into_iter().map(|(segment, _)| (segment.number, segment)).collect(),
+        ends,
         end,
         spare,
         next_batch: replay.next_batch.unwrap_or(1),
@@ -131,16 +152,20 @@ pub fn recover(disk: &dyn Disk, shard: ShardId) -> Result<Recovered, LogError> {
 }
 
 /// A batch read and verified, or why there is none.
-enum Next {
+pub(super) enum Next {
+    /// The batch.
     Batch(Header, Vec<u8>),
     /// The sector there, or another of its batch, was never written. `behind`: where a later batch could be.
     Unwritten {
+        /// See there.
         behind: u64,
     },
+    /// The segment ends there.
     End,
 }
 
-fn read_batch(segment: &Segment, offset: u64) -> Result<Next, LogError> {
+/// Reads the batch at `offset` and verifies every sector of it.
+pub(super) fn read_batch(segment: &Segment, offset: u64) -> Result<Next, LogError> {
     if offset >= segment.bytes {
         return Ok(Next::End);
     }
@@ -346,7 +371,7 @@ impl Replay {
     }
 }
 
-fn damage(segment: &Segment, offset: u64, why: &str) -> LogError {
+pub(super) fn damage(segment: &Segment, offset: u64, why: &str) -> LogError {
     LogError::Damaged { segment: segment.number, offset, why: why.to_owned() }
 }
 

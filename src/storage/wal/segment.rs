@@ -121,8 +121,27 @@ fn header(shard: ShardId, number: u64, salt: u64, bytes: u64) -> [u8; HEADER_BYT
 /// # Errors
 /// The disk's; damage; a format that this version does not know.
 pub fn open(disk: &dyn Disk, shard: ShardId, number: u64) -> Result<Segment, LogError> {
-    let damaged = |why: String| LogError::Damaged { segment: number, offset: 0, why };
     let file = disk.open(&path(number), OpenMode::Existing)?;
+    // What the disk has counts, not what the system remembers of a write whose sync failed.
+    file.forget(0, file.len()?);
+    let (salt, bytes) = read_header(&*file, shard, number)?;
+    Ok(Segment { number, salt, bytes, file })
+}
+
+/// Reads the header of a segment that is open once more.
+///
+/// # Errors
+/// The disk's; damage.
+pub fn check_header(segment: &Segment, shard: ShardId) -> Result<(), LogError> {
+    match read_header(&*segment.file, shard, segment.number)? {
+        (salt, bytes) if salt == segment.salt && bytes == segment.bytes => Ok(()),
+        _ => Err(LogError::Damaged { segment: segment.number, offset: 0, why: "it is another one".to_owned() }),
+    }
+}
+
+/// Salt and length, as the header has them.
+fn read_header(file: &dyn File, shard: ShardId, number: u64) -> Result<(u64, u64), LogError> {
+    let damaged = |why: String| LogError::Damaged { segment: number, offset: 0, why };
     let length = file.len()?;
     if length < FIRST_BATCH {
         return Err(damaged(format!("the file has only {length} bytes")));
@@ -155,7 +174,7 @@ pub fn open(disk: &dyn Disk, shard: ShardId, number: u64) -> Result<Segment, Log
             why: format!("it has {length} bytes and was made with {bytes}"),
         });
     }
-    Ok(Segment { number, salt, bytes, file })
+    Ok((salt, bytes))
 }
 
 /// Removes segments, oldest first. Each is gone for good before the next one is touched, so that a crash leaves no

@@ -7,26 +7,34 @@ use std::time::Duration;
 use rand::Rng as _;
 
 use super::batch::SECTOR;
+use super::newest::{self, Note};
 use super::segment::{self, Segment};
 use super::state::{Shared, is_full};
-use super::writer;
+use super::{LogSettings, writer};
 use crate::world::{Disk, World};
 
 /// How long to wait before looking for space again.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// Makes one segment. `number` is used up in any case.
+/// Makes the segment that `note` calls the newest, and writes the note. Its number is used up in any case.
 ///
 /// # Errors
 /// [`io::ErrorKind::StorageFull`] if less than `reserve` bytes would be left; the disk's.
-pub fn make(disk: &dyn Disk, shard: u16, number: u64, salt: u64, bytes: u64, reserve: u64) -> io::Result<Segment> {
+pub fn make(disk: &dyn Disk, settings: &LogSettings, note: Note, salt: u64, bytes: u64) -> io::Result<Segment> {
+    let (number, reserve) = (note.newest, settings.reserve_bytes);
     let bytes = bytes.next_multiple_of(SECTOR as u64);
     let free = disk.free_bytes()?;
     if free < reserve.saturating_add(bytes) {
         let text = format!("{} has {free} bytes left; another {bytes} are to leave {reserve}", disk.describe());
         return Err(io::Error::new(io::ErrorKind::StorageFull, text));
     }
-    segment::make(disk, shard, number, salt, bytes)
+    let made = segment::make(disk, settings.shard, number, salt, bytes)?;
+    if let Err(error) = newest::write(disk, note) {
+        // It must not take up the little space there may be. If it cannot be removed: the next start does.
+        let _ = segment::remove(disk, &[number]);
+        return Err(error);
+    }
+    Ok(made)
 }
 
 /// Starts a task that makes a spare segment, unless there is one or a task is at it.
@@ -46,28 +54,34 @@ pub fn ensure_spare<W: World>(shared: &Arc<Shared>) {
 
 async fn keep_trying<W: World>(shared: Arc<Shared>) {
     loop {
-        let (number, bytes, unfit) = {
+        let (number, bytes, unfit, current) = {
             let mut state = shared.state.lock();
             if state.closed || state.poisoned.is_some() {
                 return;
             }
             let number = state.next_segment;
             state.next_segment += 1;
-            (number, state.wanted_bytes.max(shared.settings.segment_bytes), state.spare.take())
+            // It stays the current one until there is a spare.
+            let current = state.segments.last_key_value().map_or(0, |(&number, _)| number);
+            (number, state.wanted_bytes.max(shared.settings.segment_bytes), state.spare.take(), current)
         };
         let salt = W::rng().next_u64();
         let with = shared.clone();
         let made = W::blocking(move || {
             // One that is too small goes first, since segments are used in the order of their numbers.
             if let Some(unfit) = unfit {
+                newest::write(&*with.disk, Note { newest: current, current })?;
                 segment::remove(&*with.disk, &[unfit.number])?;
             }
-            make(&*with.disk, with.settings.shard, number, salt, bytes, with.settings.reserve_bytes)
+            make(&*with.disk, &with.settings, Note { newest: number, current }, salt, bytes)
         })
         .await;
         let (full, poison) = match &made {
             Ok(_) => (false, None),
-            Err(error) if is_full(error) => (true, None),
+            Err(error) if is_full(error) => {
+                W::reached("the disk is full");
+                (true, None)
+            }
             Err(error) => (false, Some(writer::poison(&shared, error))),
         };
         {

@@ -75,6 +75,8 @@ pub struct State {
     pub queue: VecDeque<Item>,
     /// Segments with batches.
     pub segments: BTreeMap<u64, Segment>,
+    /// Where the batches of each of them end.
+    pub ends: BTreeMap<u64, u64>,
     /// A segment made ahead.
     pub spare: Option<Segment>,
     /// A task is making one, or waits until there is space for it.
@@ -90,9 +92,19 @@ pub struct State {
     pub room: u64,
     /// Bytes of the batches written since the start.
     pub written: u64,
+    /// How many they are.
+    pub batches: u64,
+    /// A batch is on its way to disk.
+    pub writing: bool,
 }
 
 impl State {
+    /// These segments are about to be removed.
+    pub fn forget_segments(&mut self, numbers: &[u64]) {
+        self.segments.retain(|number, _| !numbers.contains(number));
+        self.ends.retain(|number, _| !numbers.contains(number));
+    }
+
     /// Whether anything may still be done.
     pub fn check(&self) -> io::Result<()> {
         match &self.poisoned {

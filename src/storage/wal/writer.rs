@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::batch::{Builder, Layout, SECTOR};
 use super::index::{Bounds, Place};
+use super::newest::Note;
 use super::record::{self, Start};
 use super::segment::{self, FIRST_BATCH, Segment};
 use super::state::{Failure, Item, Shared, State};
@@ -37,13 +38,14 @@ pub async fn open<W: World>(disk: Arc<dyn Disk>, mut settings: LogSettings) -> R
         if recovered.end.is_none() && recovered.spare.is_none() {
             let number = recovered.next_segment;
             recovered.next_segment += 1;
-            let LogSettings { segment_bytes, shard, reserve_bytes, .. } = settings;
-            recovered.spare = Some(space::make(&*disk, shard, number, salt, segment_bytes, reserve_bytes)?);
+            let note = Note { newest: number, current: 0 };
+            recovered.spare = Some(space::make(&*disk, &settings, note, salt, settings.segment_bytes)?);
         }
         Ok::<_, LogError>(recovered)
     })
     .await?;
     if let Some((segment, offset)) = recovered.cut {
+        W::reached("a torn tail cut");
         tracing::warn!(segment, offset, "cut a batch off the log's end that was never completely written");
     }
     let bounds = recovered.index.bounds();
@@ -54,6 +56,7 @@ pub async fn open<W: World>(disk: Arc<dyn Disk>, mut settings: LogSettings) -> R
         lazy: BTreeMap::new(),
         queue: VecDeque::new(),
         segments: recovered.segments,
+        ends: recovered.ends,
         spare: recovered.spare.take(),
         making: false,
         wanted_bytes: 0,
@@ -62,6 +65,8 @@ pub async fn open<W: World>(disk: Arc<dyn Disk>, mut settings: LogSettings) -> R
         closed: false,
         poisoned: None,
         written: 0,
+        batches: 0,
+        writing: false,
         room: 0,
     };
     let shared =
@@ -119,6 +124,7 @@ struct Work {
 
 impl Work {
     fn take(state: &mut State, count: usize, roll: bool) -> Step {
+        state.writing = true;
         Step::Write(Self { items: state.queue.drain(..count).collect(), lazy: std::mem::take(&mut state.lazy), roll })
     }
 }
@@ -272,12 +278,13 @@ impl Writer {
             }
             let batch = builder.seal(segment.salt, number, records as u32);
             assert!(at + batch.len() as u64 <= segment.bytes, "the room was measured before");
-            let written = segment.file.write_at(at, &batch).and_then(|()| segment.file.sync());
+            let written = write_batch(&segment, at, &batch);
             ((items, lazy), placed, batch.len() as u64, written)
         })
         .await;
         let (items, lazy) = items;
         if let Err(error) = written {
+            W::reached("a write of the log failed");
             // Whoever waits for this batch comes before whoever waits in the queue.
             let waiting = poison(&self.shared, &error);
             self.tell(items, &Err(&error));
@@ -291,6 +298,10 @@ impl Writer {
         let superfluous = {
             let mut state = self.shared.state.lock();
             state.written += bytes;
+            state.batches += 1;
+            if let Some((segment, at)) = &self.current {
+                state.ends.insert(segment.number, *at);
+            }
             state.room = self.current.as_ref().map_or(0, |(segment, at)| segment.bytes - at);
             state.meta.extend(lazy);
             for (index, ticket, place) in placed {
@@ -300,17 +311,18 @@ impl Writer {
             self.apply_notes(&mut state, &items)
         };
         if !superfluous.is_empty() {
+            // First here: the scrub looks for the files of what is known here.
+            self.shared.state.lock().forget_segments(&superfluous);
             let with = self.shared.clone();
-            let numbers = superfluous.clone();
-            if let Err(error) = W::blocking(move || segment::remove(&*with.disk, &numbers)).await {
+            if let Err(error) = W::blocking(move || segment::remove(&*with.disk, &superfluous)).await {
                 let waiting = poison(&self.shared, &error);
                 self.tell(items, &Err(&error));
                 waiting.tell();
                 return Err(error);
             }
-            self.shared.state.lock().segments.retain(|number, _| !superfluous.contains(number));
             self.shared.space.notify_one();
         }
+        self.shared.state.lock().writing = false;
         self.tell(items, &Ok(()));
         Ok(())
     }
@@ -358,6 +370,28 @@ fn refused(state: &mut State) -> Vec<Item> {
     state.queue = others;
     state.index.forget_pending();
     entries.into()
+}
+
+/// Writes a batch and syncs it.
+///
+/// If that fails, nothing of the batch counts, and nothing of it will be acknowledged: the log takes nothing any more.
+/// What is in the file is unknown. A write that failed may have left a part of a sector, which the next start would take
+/// for damage. After a sync that failed, the system may take pages for clean that never reached the disk, so that a
+/// later sync succeeds without having written them, and a later reader sees what a power cut would take away. Writing
+/// zeros over all of it makes those pages dirty again, so that this second sync speaks for them: after it, the batch
+/// was never written. It touches nothing else, for every batch before was synced before this one was written. If the
+/// disk does not let it, the next start finds an unfinished tail, or a batch that is whole, which it writes and syncs
+/// anew, or a sector that makes no sense, which has the data set aside.
+fn write_batch(segment: &Segment, at: u64, batch: &[u8]) -> io::Result<()> {
+    let written = segment.file.write_at(at, batch).and_then(|()| segment.file.sync());
+    if written.is_err() {
+        let undone = segment.file.write_at(at, &vec![0; batch.len()]).and_then(|()| segment.file.sync());
+        match undone {
+            Ok(()) => tracing::warn!("what could not be written was taken out of the log again"),
+            Err(error) => tracing::warn!(%error, "what could not be written cannot be taken out of the log either"),
+        }
+    }
+    written
 }
 
 fn put_item(

@@ -13,6 +13,16 @@ pub enum DiskFault {
     LostDisk(String),
 }
 
+impl DiskFault {
+    /// Whether a server may lose what its disk held, and come back as another member.
+    pub(super) fn loses_data(&self) -> bool {
+        match self {
+            Self::SlowSync(..) => false,
+            Self::LostDisk(_) => true,
+        }
+    }
+}
+
 impl Family for DiskFault {
     fn kind(&self) -> &'static str {
         match self {

@@ -7,6 +7,7 @@
 mod clock;
 mod disk;
 mod host;
+mod membership;
 mod network;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::str::FromStr;
 pub use self::clock::ClockFault;
 pub use self::disk::DiskFault;
 pub use self::host::HostFault;
+pub use self::membership::MembershipFault;
 pub use self::network::{Groups, NetworkFault};
 use super::Millis;
 
@@ -50,6 +52,8 @@ pub enum Fault {
     Disk(DiskFault),
     /// Their clocks.
     Clock(ClockFault),
+    /// Which servers there are: no fault, but a change that must not disturb.
+    Membership(MembershipFault),
 }
 
 /// What the families have in common.
@@ -75,6 +79,7 @@ macro_rules! of_family {
             Fault::Network($inner) => $call,
             Fault::Disk($inner) => $call,
             Fault::Clock($inner) => $call,
+            Fault::Membership($inner) => $call,
         }
     };
 }
@@ -91,6 +96,14 @@ impl Fault {
         let mut fault = self.clone();
         of_family!(&mut fault, fault => fault.visit_names(&mut |name| names.push(name.clone())));
         names
+    }
+
+    /// Whether this may leave that server without the data of its disk, so that it has to join anew.
+    pub fn loses_disk_of(&self, server: &str) -> bool {
+        match self {
+            Self::Disk(fault) => fault.loses_data() && self.hosts().iter().any(|host| host == server || host == LEADER),
+            _ => false,
+        }
     }
 
     /// The same with `leader` in the place of [`LEADER`]. A host stays in one group only: the one where it stood for
@@ -117,6 +130,7 @@ impl Fault {
             .or_else(|| NetworkFault::parse(kind, who).map(|fault| fault.map(Self::Network)))
             .or_else(|| DiskFault::parse(kind, who).map(|fault| fault.map(Self::Disk)))
             .or_else(|| ClockFault::parse(kind, who).map(|fault| fault.map(Self::Clock)))
+            .or_else(|| MembershipFault::parse(kind, who).map(|fault| fault.map(Self::Membership)))
             .unwrap_or_else(|| Err(format!("`{kind}` is no kind of fault")))
     }
 }

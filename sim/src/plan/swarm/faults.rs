@@ -7,7 +7,8 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::super::{
-    ClockFault, DiskFault, Fault, Groups, HostFault, Interval, LEADER, Millis, NetworkFault, Plan, Rate,
+    ClockFault, DiskFault, Fault, Groups, HostFault, Interval, LEADER, MembershipFault, Millis, NetworkFault, Plan,
+    Rate,
 };
 use crate::random::Stream;
 
@@ -52,13 +53,24 @@ const DRAWS: &[(&str, Draw)] = &[
     ("slow-sync", |r, plan| some(DiskFault::SlowSync(server(r, plan), Millis(r.random_range(10..300))), 3000)),
     ("lost-disk", |r, plan| {
         // What is accepted survives the loss of a minority's disks, so a plan has no more of them.
-        let is_lost = |interval: &&Interval| matches!(interval.fault, Fault::Disk(DiskFault::LostDisk(_)));
-        let lost = plan.faults.iter().filter(is_lost).count();
-        if lost >= (plan.servers.len() - 1) / 2 {
+        if plan.losses() >= plan.losses_allowed() {
             return None;
         }
         some(DiskFault::LostDisk(server(r, plan)), 1500)
     }),
+    ("add", |r, plan| {
+        // Mostly one that is new; one that was removed comes back.
+        let new = if plan.spares.is_empty() || r.random_bool(0.3) { &plan.servers } else { &plan.spares };
+        some(MembershipFault::Add(one(r, new)), 6000)
+    }),
+    ("remove", |r, plan| {
+        let mut smaller = plan.clone();
+        let remove = Fault::Membership(MembershipFault::Remove(server(r, plan)));
+        smaller.faults.push(Interval { at: Millis(0), lasts: Millis(0), fault: remove.clone() });
+        (plan.losses() <= smaller.losses_allowed()).then_some((remove, 6000))
+    }),
+    ("transfer", |r, plan| some(MembershipFault::Transfer(one(r, &plan.server_hosts())), 3000)),
+    ("rolling-restart", |_, _| some(MembershipFault::RollingRestart, 6000)),
     ("clock-jump", |r, plan| {
         let by = Millis(wild(r, [1_000, 60_000, 100_000_000]));
         some(ClockFault::Jump { host: server(r, plan), behind: r.random(), by }, 4000)
@@ -94,6 +106,7 @@ into_fault! {
     NetworkFault => Fault::Network,
     DiskFault => Fault::Disk,
     ClockFault => Fault::Clock,
+    MembershipFault => Fault::Membership,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it is what most draws end with, and some have nothing to give")]
@@ -124,9 +137,42 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// In half of the plans some servers are still out of order when the others have to serve again.
+    pub(super) fn draw_core(&mut self, random: &mut Stream) {
+        let most = (self.servers.len() - 1) / 2;
+        if most == 0 || random.random_bool(0.5) {
+            return;
+        }
+        let mut core = self.servers.clone();
+        core.shuffle(random);
+        let rest = core.split_off(core.len() - random.random_range(1..=most));
+        core.sort();
+        self.core = core;
+        if self.standing_core().is_none() {
+            return self.core.clear();
+        }
+        for server in rest {
+            let others: Vec<String> = self.servers.iter().filter(|name| **name != server).cloned().collect();
+            let fault = match random.random_range(0..7) {
+                0 => HostFault::Crash(server).into_fault(),
+                1 => HostFault::Pause(server).into_fault(),
+                2 => NetworkFault::Isolate(server).into_fault(),
+                3 => NetworkFault::Partition(vec![vec![server], others]).into_fault(),
+                4 => NetworkFault::OneWay(others, vec![server]).into_fault(),
+                5 => NetworkFault::OneWay(vec![server], others).into_fault(),
+                _ => DiskFault::SlowSync(server, Millis(random.random_range(10..2000))).into_fault(),
+            };
+            let at = Millis(self.duration.0.saturating_sub(random.random_range(1..3000)));
+            self.faults.push(Interval { at, lasts: self.duration, fault });
+        }
+        self.faults.sort_by_key(|interval| interval.at);
+    }
+}
+
 /// A server by name, or whichever leads when it begins.
 fn server(random: &mut Stream, plan: &Plan) -> String {
-    if random.random_bool(0.25) { LEADER.to_owned() } else { one(random, &plan.servers) }
+    if random.random_bool(0.25) { LEADER.to_owned() } else { one(random, &plan.server_hosts()) }
 }
 
 fn client(random: &mut Stream, plan: &Plan) -> Option<String> {
@@ -134,7 +180,7 @@ fn client(random: &mut Stream, plan: &Plan) -> Option<String> {
 }
 
 fn everybody(plan: &Plan) -> Vec<String> {
-    plan.servers.iter().cloned().chain(plan.client_names()).collect()
+    plan.server_hosts().into_iter().chain(plan.client_names()).collect()
 }
 
 fn one(random: &mut Stream, names: &[String]) -> String {

@@ -8,7 +8,7 @@ mod faults;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
-use super::{Millis, Plan};
+use super::{Millis, Mix, Plan};
 use crate::random::{Stream, stream};
 
 impl Plan {
@@ -19,13 +19,23 @@ impl Plan {
         plan.draw_workload(&mut stream(seed, "plan: workload"));
         plan.draw_settings(&mut stream(seed, "plan: settings"));
         plan.draw_delays(&mut stream(seed, "plan: delays"));
+        plan.mix = Mix::draw(&mut stream(seed, "plan: mix"));
+        plan.draw_spares(&mut stream(seed, "plan: spares"));
         plan.draw_faults(&mut stream(seed, "plan: faults"));
+        plan.draw_core(&mut stream(seed, "plan: core"));
         plan
     }
 
     fn draw_cluster(&mut self, random: &mut Stream) {
         let servers = *[1, 3, 3, 3, 3, 3, 3, 5, 5, 7].choose(random).unwrap_or(&3);
         self.servers = ["a", "b", "c", "d", "e", "f", "g"][..servers].iter().map(|name| (*name).to_owned()).collect();
+    }
+
+    fn draw_spares(&mut self, random: &mut Stream) {
+        if random.random_bool(0.3) {
+            let names = ["v", "w", "x", "y"];
+            self.spares = names[..random.random_range(1..=names.len())].iter().map(|name| (*name).to_owned()).collect();
+        }
     }
 
     fn draw_workload(&mut self, random: &mut Stream) {
@@ -41,6 +51,7 @@ impl Plan {
 
     fn draw_settings(&mut self, random: &mut Stream) {
         self.memory = *[0, 2 << 10, 64 << 10, 1 << 20].choose(random).unwrap_or(&0);
+        self.keep = *[0, 4, 32, 512].choose(random).unwrap_or(&0);
         self.cache = *[0, 8 << 10, 1 << 20].choose(random).unwrap_or(&0);
         let least = random.random_range(90..=400);
         self.election = Millis(least)..=Millis(least + random.random_range(50..=400));

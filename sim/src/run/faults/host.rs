@@ -37,7 +37,15 @@ impl Runner<'_> {
                     self.take_down(at, End::PowerCut { silent: true });
                 }
             }
-            (HostFault::PowerCut, Edge::End) => self.hosts.servers().into_iter().for_each(|at| self.bring_up(at)),
+            (HostFault::PowerCut, Edge::End) => {
+                for at in self.hosts.servers() {
+                    // The core's servers have their power back already.
+                    let name = &self.hosts.at(at).name;
+                    if !self.faults.healed.iter().any(|healed| healed == name) {
+                        self.bring_up(at);
+                    }
+                }
+            }
             (HostFault::Pause(name), Edge::Begin) => self.on_host(name, Self::pause),
             (HostFault::Pause(name), Edge::End) => self.on_host(name, Self::resume),
         }

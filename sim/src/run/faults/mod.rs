@@ -3,6 +3,7 @@
 mod clock;
 mod disk;
 mod host;
+mod membership;
 mod network;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::time::Duration;
 pub(super) use self::host::Fuses;
 use self::network::Links;
 use super::Runner;
-use crate::plan::{Fault, Interval, LEADER, Plan};
+use crate::plan::{Fault, HostFault, Interval, LEADER, Plan};
 use crate::scenario::View;
 use crate::trace::Event;
 
@@ -26,6 +27,8 @@ pub(super) struct Faults {
     counts: BTreeMap<&'static str, u32>,
     links: Links,
     fuses: Fuses,
+    /// Hosts whose faults have ended for good, while those of the others last on.
+    healed: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,18 +40,22 @@ pub(super) enum Edge {
 impl Faults {
     pub(super) fn new(plan: &Plan) -> Self {
         let mut due = Vec::new();
-        for (n, interval) in plan.faults.iter().enumerate().filter(|(_, interval)| interval.at < plan.duration) {
+        let intervals = membership::spelled_out(plan);
+        for (n, interval) in intervals.iter().enumerate().filter(|(_, interval)| interval.at < plan.duration) {
             due.push((interval.at.into(), n, Edge::Begin));
-            due.push((interval.end().min(plan.duration).into(), n, Edge::End));
+            // Whether what is on at the end of the safety phase lasts on is decided then.
+            let end = if interval.end() < plan.duration { interval.end().into() } else { Duration::MAX };
+            due.push((end, n, Edge::End));
         }
         due.sort_by(|one, other| other.cmp(one));
         Self {
             due,
-            intervals: plan.faults.clone(),
-            on: vec![false; plan.faults.len()],
+            on: vec![false; intervals.len()],
+            intervals,
             counts: BTreeMap::new(),
             links: Links::default(),
             fuses: Fuses::default(),
+            healed: Vec::new(),
         }
     }
 
@@ -74,11 +81,30 @@ impl Runner<'_> {
         self.blow_burnt_fuses(now);
     }
 
+    /// Ends the faults of the plan's core and of the clients. What else is on stays on: hosts that stand still or are
+    /// down, disks, clocks, and links that lead to servers outside of the core.
+    pub(super) fn heal_only(&mut self, core: &[String]) {
+        self.faults.healed = [core, &self.plan.client_names()].concat();
+        for n in 0..self.faults.on.len() {
+            let Interval { fault, .. } = &self.faults.intervals[n];
+            let hosts = fault.hosts();
+            let healed = hosts.iter().all(|host| self.faults.healed.contains(host));
+            if self.faults.on[n] && healed && !hosts.is_empty() {
+                self.end(n);
+            } else if self.faults.on[n] && *fault == Fault::Host(HostFault::PowerCut) {
+                core.iter().for_each(|name| self.on_host(name, Self::bring_up));
+            }
+        }
+        self.blow_burnt_fuses(Duration::MAX);
+        self.restore_links();
+    }
+
     fn begin(&mut self, n: usize) {
         let planned = self.faults.intervals[n].clone();
         let mut interval = planned.clone();
         if planned.fault.hosts().iter().any(|name| name == LEADER) {
-            let view = View { observed: self.context.observed(), plan: self.plan.clone() };
+            let (plan, healthy) = (self.plan.clone(), Vec::new());
+            let view = View { observed: self.context.observed(), plan, healthy };
             let Some(leader) = self.scenario.leader(&view) else {
                 let text = format!("{planned}: nobody leads");
                 self.context.trace(&Event { kind: "fault.none", subject: "", fields: &[], text: &text });
@@ -111,6 +137,7 @@ impl Runner<'_> {
             Fault::Network(fault) => self.network_fault(fault, edge),
             Fault::Disk(fault) => self.disk_fault(fault, edge),
             Fault::Clock(fault) => self.clock_fault(fault),
+            Fault::Membership(fault) => self.membership_fault(fault, planned, edge),
         }
     }
 

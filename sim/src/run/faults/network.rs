@@ -50,8 +50,10 @@ impl Runner<'_> {
     pub(in crate::run) fn restore_links(&mut self) {
         let mut wanted: BTreeMap<Pair, Link> = BTreeMap::new();
         let names = self.hosts.names();
+        let healed = &self.faults.healed;
         let mut change = |from: &String, to: &String, f: &dyn Fn(&mut Link, usize)| {
-            if from != to && names.contains(from) && names.contains(to) {
+            let both_healed = healed.contains(from) && healed.contains(to);
+            if from != to && !both_healed && names.contains(from) && names.contains(to) {
                 let pair = (from.min(to).clone(), from.max(to).clone());
                 f(wanted.entry(pair).or_default(), usize::from(from > to));
             }

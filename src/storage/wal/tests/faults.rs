@@ -35,6 +35,29 @@ fn a_failed_write_or_sync_poisons_the_log_and_is_not_tried_again() {
 }
 
 #[test]
+fn what_a_failed_write_or_sync_left_is_taken_out_and_is_no_damage() {
+    for (seed, kind) in (0..200).flat_map(|seed| [(seed, "write in part"), (seed, "sync")]) {
+        TestWorld::seed(seed);
+        let disk = FaultDisk::new();
+        run(async {
+            let log = open(&disk, SEGMENT).await.unwrap();
+            append(&log, vec![entry(1, 10)]).await.unwrap();
+            // Lets the maker of segments finish: it is not to be the one that fails.
+            TestWorld::sleep(std::time::Duration::from_millis(10)).await;
+            // The first one only: the disk lets what comes after it.
+            disk.knobs(|knobs| (knobs.fails, knobs.fails_once) = (Some(kind), true));
+            assert!(append(&log, vec![entry(2, 3000)]).await.is_err());
+        });
+        run(async {
+            let disk = if seed % 2 == 0 { disk.kill() } else { disk.crash(&mut Dice(seed)) };
+            let log = open(&disk, SEGMENT).await.unwrap();
+            assert_eq!(all(&log).await.unwrap(), [entry(1, 10)], "{kind}, seed {seed}");
+            append(&log, vec![entry(2, 10)]).await.unwrap();
+        });
+    }
+}
+
+#[test]
 fn a_full_disk_is_told_early_refuses_cleanly_and_recovers_by_itself() {
     TestWorld::seed(2);
     let disk = FaultDisk::new();
