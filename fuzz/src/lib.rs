@@ -7,6 +7,9 @@
 //! client's session (`client`), the disk and the world that storage is tested on (`testing`), and the naive model of the
 //! post office (in `targets/model.rs`).
 
+// The tests in those files belong where the files belong.
+#![cfg(not(test))]
+
 mod client;
 mod targets;
 #[path = "../../src/storage/testing.rs"]

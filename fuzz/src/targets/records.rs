@@ -65,7 +65,7 @@ pub fn records(data: &[u8]) {
     let Ok(mut office) = load(&records) else { return };
     assert_eq!(office.digest(), load(&records).expect("it did so before").digest(), "read twice, differently");
     // Indexes and times come from a log and a clock, which do not come near their ends.
-    if office.applied() > 1 << 60 || office.time().0 > 1 << 60 {
+    if office.applied() > 1 << 40 || office.time().0 > 1 << 40 {
         return;
     }
     let index = office.applied() + 1;
