@@ -59,12 +59,21 @@ impl Inbox {
 
     /// Adds the slot at `position`, with holes for what is missing before it. Whether it may be there.
     pub fn restore_slot(&mut self, position: u64, end: u64, message: u32, bytes: u32) -> bool {
-        if position <= self.end() || position > end {
+        if position <= self.end() || position > end || !self.restore_holes(position - 1) {
             return false;
         }
-        self.slots.resize((position - self.floor) as usize - 1, ACKNOWLEDGED);
         self.push(message, bytes);
         true
+    }
+
+    /// Adds holes up to `end`. Not if there are more than can be: a record that is wrong must not end the process.
+    fn restore_holes(&mut self, end: u64) -> bool {
+        let holes = usize::try_from(end - self.end());
+        let room = holes.is_ok_and(|holes| self.slots.try_reserve(holes).is_ok());
+        if room {
+            self.slots.resize((end - self.floor) as usize, ACKNOWLEDGED);
+        }
+        room
     }
 
     /// Ends restoring: everything up to `end` that is missing was acknowledged. Whether the floor is right.
@@ -72,7 +81,9 @@ impl Inbox {
         if end < self.end() || (end > self.floor && self.slots.front().is_none_or(|s| *s == ACKNOWLEDGED)) {
             return false;
         }
-        self.slots.resize((end - self.floor) as usize, ACKNOWLEDGED);
+        if !self.restore_holes(end) {
+            return false;
+        }
         self.stored = Stored { gone: self.floor, sure: end, most: end };
         true
     }

@@ -113,7 +113,8 @@ impl Loading {
                 if self.office.registry.key_of(&name).is_some() {
                     return Err(LoadError::Inconsistent("a name is registered twice"));
                 }
-                self.names.insert(Id(records::id_at(ids, 0)), (name, record.nonce));
+                let id = self.made(ids)?;
+                self.names.insert(id, (name, record.nonce));
             }
             Kind::Inbox => {
                 let record = records::decode_all(value).map_err(bad("inbox"))?;
@@ -121,7 +122,8 @@ impl Loading {
             }
             Kind::Stream => {
                 let record = records::decode_all(value).map_err(bad("stream"))?;
-                self.stream(Id(records::id_at(ids, 0)), record)?;
+                let id = self.made(ids)?;
+                self.stream(id, record)?;
             }
             Kind::Message => {
                 let (record, content) = records::decode::<MessageRecord<'_>>(value).map_err(bad("message"))?;
@@ -129,7 +131,8 @@ impl Loading {
                 if content.len() != expected {
                     return Err(bad("message")(BadRecord::Length { have: content.len(), expected }));
                 }
-                self.message(Id(records::id_at(ids, 0)), record)?;
+                let id = self.made(ids)?;
+                self.message(id, record)?;
             }
             Kind::Slot => {
                 let message = records::decode_all::<MessageId>(value).map_err(bad("slot"))?;
@@ -138,6 +141,15 @@ impl Loading {
         }
         self.last_key = Some(key);
         Ok(())
+    }
+
+    /// The id of something that an entry made. One that the log has yet to come to would be made a second time.
+    fn made(&self, ids: &[u8]) -> Result<Id, LoadError> {
+        let id = Id(records::id_at(ids, 0));
+        if id.index() > self.office.applied {
+            return Err(LoadError::Inconsistent("something was made by an entry behind the last one applied"));
+        }
+        Ok(id)
     }
 
     fn inbox(&mut self, id: Id, record: InboxRecord<'_>) -> Result<(), LoadError> {

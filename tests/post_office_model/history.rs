@@ -1,63 +1,9 @@
-//! Histories: what is done to the post office and the model alike. Everything is drawn small, so that commands meet:
-//! few names, few streams, few nonces, numbers and positions near the edge. What refers to things that exist is
-//! resolved against the model when its turn comes.
+//! Histories, drawn by proptest: everything small, so that commands meet.
 
 use proptest::prelude::*;
-use restante::wire::command::Command;
-use restante::wire::{Epoch, Id, Number, Position, Quotas};
+use restante::wire::Quotas;
 
-use crate::model::Model;
-
-pub const NAMES: [&str; 5] = ["a", "b", "ab", "c", "not a name"];
-const CONTENTS: [&[u8]; 4] = [b"", b"x", b"bx", b"a longer one"];
-
-#[derive(Debug, Clone)]
-pub enum Step {
-    Entry {
-        later: u64,
-        batches: Vec<Batch>,
-    },
-    /// A flush begins.
-    Take,
-    /// The flush ends: it is durable, or lost; and it may have taken effect even if lost.
-    Finish {
-        durable: bool,
-        effective: bool,
-    },
-    Release {
-        keep: u64,
-    },
-    /// The process ends; the next one loads the checkpoint and applies the log from there.
-    Restart,
-}
-
-#[derive(Debug, Clone)]
-pub struct Batch {
-    pub incarnation: u64,
-    pub boot_ahead: i64,
-    pub sequence_ahead: i64,
-    pub operations: Vec<Operation>,
-}
-
-#[derive(Debug, Clone)]
-pub enum Operation {
-    Send { stream: usize, ahead: i64, confirmed: i64, to: usize, content: usize },
-    Confirm { stream: usize, confirmed: i64 },
-    Acknowledge { client: usize, epoch: i64, up_to: i64, ranges: Vec<(i64, i64)> },
-    Register { nonce: u128, name: usize, home: usize },
-    Deregister { name: usize, registration: Option<usize> },
-    Open { nonce: u128, name: usize },
-    Close { stream: usize },
-    Attach { nonce: u128, name: usize, home: usize, epoch: i64, resumes: bool, window: u32 },
-    Detach { client: usize, epoch: i64, delivered: Option<i64> },
-    Vanish { client: usize, epoch: i64, home: usize },
-    Enroll { server: usize, address: usize, disk: u128 },
-    AddServer { nonce: u128, server: usize, address: usize },
-    RemoveServer { nonce: u128, server: usize },
-    SetQuotas(Quotas),
-    Tick,
-    Garbage(Vec<u8>),
-}
+use super::operation::{Batch, Operation, Step, opening};
 
 /// Which kinds of command a suite is about: weights of sends, acknowledgements, readers, and everything else.
 #[derive(Debug, Clone, Copy)]
@@ -151,7 +97,7 @@ fn batch(mix: Mix) -> impl Strategy<Value = Batch> {
     )
 }
 
-/// A history. It begins with two clients, a stream and a reader, since nothing much happens before that.
+/// A history.
 pub fn history(mix: Mix) -> impl Strategy<Value = Vec<Step>> {
     let entry =
         (0u64..40, prop::collection::vec(batch(mix), 1..3)).prop_map(|(later, batches)| Step::Entry { later, batches });
@@ -164,91 +110,7 @@ pub fn history(mix: Mix) -> impl Strategy<Value = Vec<Step>> {
         mix.checkpoints => Just(Step::Restart),
     ];
     (quotas(), prop::collection::vec(step, 1..30)).prop_map(|(quotas, mut steps)| {
-        let mut operations = vec![Operation::SetQuotas(Quotas { clients: 4, ..quotas })];
-        operations.extend([0, 1, 2].map(|name| Operation::Register { nonce: 0, name, home: 3 }));
-        operations.extend([0, 1].map(|name| Operation::Open { nonce: 0, name }));
-        operations.push(Operation::Attach { nonce: 0, name: 1, home: 3, epoch: 0, resumes: false, window: 2 });
-        let batch = Batch { incarnation: 1, boot_ahead: 0, sequence_ahead: 0, operations };
-        steps.insert(0, Step::Entry { later: 0, batches: vec![batch] });
+        steps.insert(0, opening(quotas));
         steps
     })
-}
-
-/// Every id that ever was, so that histories also name things that have ended.
-#[derive(Debug, Default)]
-pub struct Ever {
-    pub registrations: Vec<Id>,
-    pub streams: Vec<Id>,
-}
-
-fn pick(ids: &[Id], choice: usize) -> Id {
-    ids.iter().rev().nth(choice).copied().unwrap_or(Id::at(1 << 20, 0))
-}
-
-fn plus(number: u64, ahead: i64) -> u64 {
-    number.saturating_add_signed(ahead)
-}
-
-/// The command that an operation stands for, and its content; `None` is garbage.
-pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Command<'static>, &'static [u8])> {
-    let last = |stream: Id| model.streams.iter().find(|s| s.id == stream).map_or(0, |s| s.sends.len() as u64);
-    let known = |registration: Id| model.clients.iter().find(|client| client.id == registration);
-    let epoch_of = |registration: Id, ahead: i64| Epoch(plus(known(registration).map_or(0, |c| c.epoch), ahead));
-    let floor_of = |registration: Id| known(registration).map_or(0, |client| client.floor());
-    let command = match *operation {
-        Operation::Send { stream, ahead, confirmed, to, content } => {
-            let stream = pick(&ever.streams, stream);
-            let last = last(stream);
-            let (number, confirmed) = (Number(plus(last + 1, ahead)), Number(plus(last, confirmed)));
-            return Some((Command::Send { stream, number, confirmed, to: NAMES[to] }, CONTENTS[content]));
-        }
-        Operation::Confirm { stream, confirmed } => {
-            let stream = pick(&ever.streams, stream);
-            Command::Confirm { stream, confirmed: Number(plus(last(stream), confirmed)) }
-        }
-        Operation::Acknowledge { client, epoch, up_to, ref ranges } => {
-            let registration = pick(&ever.registrations, client);
-            let up_to = plus(floor_of(registration), up_to);
-            let mut below = up_to;
-            let place = |(gap, length): &(i64, i64)| {
-                let from = plus(below + 1, *gap);
-                below = plus(from, *length);
-                (Position(from), Position(below))
-            };
-            let ranges = ranges.iter().map(place).collect();
-            Command::Acknowledge { registration, epoch: epoch_of(registration, epoch), up_to: Position(up_to), ranges }
-        }
-        Operation::Register { nonce, name, home } => Command::Register { nonce, name: NAMES[name], home: NAMES[home] },
-        Operation::Deregister { name, registration } => {
-            let registration = registration.map(|choice| pick(&ever.registrations, choice));
-            Command::Deregister { nonce: 3, name: NAMES[name], registration }
-        }
-        Operation::Open { nonce, name } => Command::OpenStream { nonce, name: NAMES[name] },
-        Operation::Close { stream } => Command::CloseStream { nonce: 4, stream: pick(&ever.streams, stream) },
-        Operation::Attach { nonce, name, home, epoch, resumes, window } => {
-            let (name, home) = (NAMES[name], NAMES[home]);
-            let expected = Epoch(plus(model.named(name).map_or(0, |client| client.epoch), epoch));
-            Command::Attach { nonce, name, home, expected, resumes, window }
-        }
-        Operation::Detach { client, epoch, delivered } => {
-            let registration = pick(&ever.registrations, client);
-            let delivered = delivered.map(|ahead| Position(plus(floor_of(registration), ahead)));
-            Command::Detach { nonce: 5, registration, epoch: epoch_of(registration, epoch), delivered }
-        }
-        Operation::Vanish { client, epoch, home } => {
-            let registration = pick(&ever.registrations, client);
-            Command::Vanished { registration, epoch: epoch_of(registration, epoch), home: NAMES[home] }
-        }
-        Operation::Enroll { server, address, disk } => {
-            Command::Enroll { server: NAMES[server], address: ["", "x:1", "x:2"][address], disk }
-        }
-        Operation::AddServer { nonce, server, address } => {
-            Command::AddServer { nonce, server: NAMES[server], address: ["", "x:1", "x:2"][address] }
-        }
-        Operation::RemoveServer { nonce, server } => Command::RemoveServer { nonce, server: NAMES[server] },
-        Operation::SetQuotas(quotas) => Command::SetQuotas(quotas),
-        Operation::Tick => Command::Tick,
-        Operation::Garbage(_) => return None,
-    };
-    Some((command, b""))
 }

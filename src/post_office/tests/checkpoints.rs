@@ -208,6 +208,20 @@ fn a_damaged_checkpoint_is_refused() {
             matches!(load(&bad), Err(LoadError::Record { source: BadRecord::Newer { found: 2, known: 1 }, .. }));
         assert!(refused, "{key:?}");
     }
+    // Places without end, which no memory holds.
+    let inbox = records::key(Kind::Inbox, &[b.0]);
+    let mut endless = records::decode_all::<records::InboxRecord<'_>>(&good[&inbox]).unwrap();
+    endless.end = u64::MAX;
+    let mut bad = good.clone();
+    bad.insert(inbox, records::encode(&endless).into());
+    assert!(matches!(load(&bad), Err(LoadError::Inconsistent(_))));
+    // What is to be made yet.
+    let meta = records::key(Kind::Meta, &[]);
+    let mut early = records::decode_all::<records::MetaRecord>(&good[&meta]).unwrap();
+    early.applied = 1;
+    let mut bad = good.clone();
+    bad.insert(meta, records::encode(&early).into());
+    assert!(matches!(load(&bad), Err(LoadError::Inconsistent(_))));
     let backwards = good.iter().rev().map(|(key, value)| (key.clone(), value.clone()));
     assert!(PostOffice::load(backwards).is_err());
 }
