@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{Either, join_all, select};
+use futures::future::{Either, select, try_join_all};
 use parking_lot::Mutex;
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -51,11 +51,10 @@ async fn run<W: World>(mut seat: ClientSeat) -> Result<(), String> {
     if me.asks {
         parts.push(boxed(asking::run::<W>(branch(&mut seat), client.clone())));
     }
-    let ended = join_all(parts.into_iter().map(W::spawn)).await;
+    // The first that fails ends the client, and with it the run: what the others miss for it would hide the reason.
+    let ends = |part| async { W::spawn(part).await.map_err(|error| error.to_string())? };
+    try_join_all(parts.into_iter().map(ends)).await?;
     client.close().await;
-    for result in ended {
-        result.map_err(|error| error.to_string())??;
-    }
     Ok(())
 }
 
