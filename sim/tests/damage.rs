@@ -130,8 +130,11 @@ const DAMAGE: &[(&str, &[&str])] = &[
     ("the disk is full", &["full-disk WHO 16"]),
 ];
 
+/// Whom a cell strikes, told who leads.
+type Victims = fn(&str) -> Vec<String>;
+
 /// Who it is done to: the servers of the cluster, and the victims.
-const WHO: &[(&str, &str, fn(&str) -> Vec<String>)] = &[
+const WHO: &[(&str, &str, Victims)] = &[
     ("the leader of 3", "a b c", |leader| vec![leader.to_owned()]),
     ("a follower of 3", "a b c", |leader| others("a b c", leader).take(1).collect()),
     ("2 of 5, the leader among them", "a b c d e", |leader| {
