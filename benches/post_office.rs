@@ -67,7 +67,7 @@ fn ready() -> (PostOffice, StreamId, Vec<RegistrationId>) {
         let (name, nonce) = (format!("recipient-{recipient}"), 10 + u128::from(recipient));
         writer.put(&Command::Register { nonce, name: &name, home: "a" }, b"");
         let window = 1024;
-        let attach = Command::Attach { nonce, name: &name, home: "a", expected: Epoch(0), resumes: false, window };
+        let attach = Command::Attach { nonce, name: &name, home: "a", expected: Epoch(0), resumes: None, window };
         writer.put(&attach, b"");
     }
     writer.end();

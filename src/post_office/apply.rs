@@ -114,7 +114,7 @@ impl PostOffice {
             Command::Acknowledge { registration, epoch, up_to, ranges } => {
                 self.acknowledge(registration, epoch, up_to, &ranges, tell);
             }
-            Command::Vanished { registration, epoch, home } => self.vanished(registration, epoch, home),
+            Command::Vanished { registration, epoch, home } => self.vanished(registration, epoch, home, tell),
             Command::Confirm { stream, confirmed } => {
                 if let Some(key) = self.streams.key(stream) {
                     self.touch_stream(key);

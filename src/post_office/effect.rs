@@ -2,7 +2,7 @@
 
 use crate::wire::client::SendFailure;
 use crate::wire::{
-    Epoch, Incarnation, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, StreamId,
+    Epoch, Incarnation, Name, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, StreamId,
 };
 
 /// Something that somebody may wait for, told in the order in which it happened.
@@ -62,6 +62,16 @@ pub enum Effect<'a> {
         epoch: Epoch,
         /// The epoch in force; `None` if the registration ended.
         by: Option<Epoch>,
+    },
+    /// An epoch's reader is not attached to that home any more: its connection is gone, or the same request to attach
+    /// came through another home. What that home delivered from here on would count as seen by nobody, so it must not.
+    Left {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The reader's epoch, which goes on.
+        epoch: Epoch,
+        /// Where it was attached.
+        home: Name,
     },
     /// A stream was closed, has expired, or its client deregistered.
     StreamClosed {

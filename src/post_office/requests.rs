@@ -133,20 +133,24 @@ impl PostOffice {
         name: &str,
         home: &str,
         expected: Epoch,
-        resumes: bool,
+        resumes: Option<RegistrationId>,
         tell: Tell<'_>,
     ) -> Result<Answer, Refusal> {
         let home = checked_name(home)?;
         let key = self.registry.key_of(name).ok_or(Refusal::NotRegistered)?;
         let client = self.registry.get_mut(key);
         let registration = client.id;
+        // Epochs begin anew with each registration: those of an earlier one say nothing about this one's.
+        if resumes.is_some_and(|earlier| earlier != registration) {
+            return Err(Refusal::RegistrationEnded);
+        }
         let current = client.inbox.epoch();
         let repeat = client.inbox.reader().is_some_and(|known| known.nonce == reader.nonce);
         if !repeat {
             if expected != current {
                 return Err(Refusal::EpochMoved { current });
             }
-            let by = client.inbox.attach(reader, resumes);
+            let by = client.inbox.attach(reader, resumes.is_some());
             if current > Epoch(0) {
                 tell(Effect::Fenced { registration, epoch: current, by: Some(by) });
             }
@@ -155,7 +159,10 @@ impl PostOffice {
         // has given the reader up.
         client.inbox.return_reader();
         if client.home != home {
-            client.home = home;
+            let before = std::mem::replace(&mut client.home, home);
+            if repeat {
+                tell(Effect::Left { registration, epoch: current, home: before });
+            }
         }
         client.last_seen = self.time;
         let answer = Answer::Attached { registration, epoch: client.inbox.epoch(), acknowledged: client.inbox.floor() };
@@ -182,12 +189,13 @@ impl PostOffice {
     }
 
     /// A reader's connection is gone. Its nonce stays known: it may be on its way to another server.
-    pub(super) fn vanished(&mut self, registration: RegistrationId, epoch: Epoch, home: &str) {
+    pub(super) fn vanished(&mut self, registration: RegistrationId, epoch: Epoch, home: &str, tell: Tell<'_>) {
         let Some(key) = self.registry.key(registration) else { return };
         let client = self.registry.get_mut(key);
         if client.inbox.epoch() == epoch && &*client.home == home && client.inbox.is_attached() {
             client.inbox.lose_reader();
             client.last_seen = self.time;
+            tell(Effect::Left { registration, epoch, home: client.home.clone() });
             self.touch_client(key);
         }
     }

@@ -377,7 +377,13 @@ impl Books {
                     self.sent(id, *stream, *number, result);
                 }
             }
-            Effect::Answered { nonce, answer, .. } => self.answered(*nonce, answer),
+            Effect::Answered { origin, nonce, answer } => {
+                // A copy that came through another server is that one's to answer: an attachment is here only once the
+                // copy that names this home was applied. Ours follows.
+                if *origin == self.batches.origin {
+                    self.answered(*nonce, answer);
+                }
+            }
             Effect::Arrived { registration, .. } => {
                 if self.readers.contains_key(registration) {
                     self.ready.push(*registration);
@@ -400,6 +406,11 @@ impl Books {
                     let id = reader.session;
                     self.readers.remove(registration);
                     self.reply(id, &Reply::Fenced { registration: *registration, epoch: *epoch, by: *by });
+                }
+            }
+            Effect::Left { registration, epoch, home } => {
+                if *home == self.home {
+                    self.left(*registration, *epoch);
                 }
             }
             Effect::Skipped { origin, reason } => {
@@ -514,14 +525,28 @@ impl Books {
         self.reply(id, &reply);
     }
 
+    /// As far as everybody knows, a reader is not here any more. If its client is here after all, it has to come again:
+    /// what is delivered to it now would not be marked for the next reader.
+    fn left(&mut self, registration: RegistrationId, epoch: Epoch) {
+        if let Some(reader) = self.readers.get(&registration)
+            && reader.epoch == epoch
+        {
+            let id = reader.session;
+            self.readers.remove(&registration);
+            self.move_session(id, &Refusal::ReadElsewhere);
+        }
+    }
+
+    fn move_session(&mut self, id: SessionId, reason: &Refusal) {
+        self.reply(id, &Reply::Move { reason: reason.clone() });
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.ending = true;
+        }
+    }
+
     fn move_sessions(&mut self, reason: &Refusal) {
         let ids: Vec<_> = self.sessions.keys().copied().collect();
-        for id in ids {
-            self.reply(id, &Reply::Move { reason: reason.clone() });
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.ending = true;
-            }
-        }
+        ids.into_iter().for_each(|id| self.move_session(id, reason));
     }
 
     /// The state was replaced by a snapshot: what was applied in between is not told any more. Batches up to
@@ -557,3 +582,7 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

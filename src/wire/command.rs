@@ -89,9 +89,10 @@ pub enum Command<'a> {
         /// The inbox's epoch as the asker knows it (0 at first). Another one is refused with the current one, so that
         /// a late copy of this command can fence nobody.
         expected: Epoch,
-        /// The asker is the very process that held epoch `expected`: nothing that waits has been delivered to
-        /// another, so nothing more is marked as a repeat.
-        resumes: bool,
+        /// The asker is the very process that held epoch `expected` of this registration: nothing that waits has been
+        /// delivered to another, so nothing more is marked as a repeat. If the name has another registration by now it
+        /// is refused, whatever its epoch: that is another inbox.
+        resumes: Option<RegistrationId>,
         /// How many unacknowledged deliveries it will hold at most.
         window: u32,
     },

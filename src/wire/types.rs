@@ -331,6 +331,9 @@ pub enum Refusal {
     /// The disk was replaced by a newer one of its server, or its server was removed.
     #[error("this disk was replaced or its server removed: it belongs to no member any more")]
     DiskRetired,
+    /// A copy of the client's request to attach came through another server, and that one is the reader's home now.
+    #[error("the inbox was attached through another server; attach again")]
+    ReadElsewhere,
 }
 
 /// Where batches come from: one run of one server. Batches of one origin are numbered from 1.

@@ -51,9 +51,11 @@ fn operation(mix: Mix) -> impl Strategy<Value = Operation> {
             Operation::Acknowledge { client, epoch, up_to: up_to - 1, ranges }
         },
     );
-    let attach = (0u128..4, name(), name(), near(), any::<bool>(), 0u32..4).prop_map(
-        |(nonce, name, home, epoch, resumes, window)| Operation::Attach { nonce, name, home, epoch, resumes, window },
-    );
+    let resumes = prop::option::of(prop::option::weighted(0.2, 0usize..4));
+    let attach =
+        (0u128..4, name(), name(), near(), resumes, 0u32..4).prop_map(|(nonce, name, home, epoch, resumes, window)| {
+            Operation::Attach { nonce, name, home, epoch, resumes, window }
+        });
     let detach = (0usize..4, near(), prop::option::of(-1i64..5))
         .prop_map(|(client, epoch, delivered)| Operation::Detach { client, epoch, delivered });
     let vanish =

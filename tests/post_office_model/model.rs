@@ -144,6 +144,8 @@ impl Model {
                     client.expose_window();
                     client.present = false;
                     client.last_seen = time;
+                    let home = Name::new(home).expect("it is the client's");
+                    told.push(Effect::Left { registration: *registration, epoch: *epoch, home });
                 }
             }
             Command::SetQuotas(quotas) => self.quotas = *quotas,
@@ -326,14 +328,18 @@ impl Model {
             Command::Attach { nonce, name, home, expected, resumes, window } => {
                 name_is_good(home)?;
                 let registration = self.named(name).ok_or(Refusal::NotRegistered)?.id;
+                if resumes.is_some_and(|earlier| earlier != registration) {
+                    return Err(Refusal::RegistrationEnded);
+                }
                 let client = self.client(registration).expect("it is registered");
+                let repeat = client.reader.is_some_and(|(known, _)| known == nonce);
                 if client.reader.is_none_or(|(known, _)| known != nonce) {
                     let current = client.epoch;
                     if expected.0 != current {
                         return Err(Refusal::EpochMoved { current: Epoch(current) });
                     }
                     client.expose_window();
-                    if !resumes {
+                    if resumes.is_none() {
                         client.marked.append(&mut client.exposed);
                     }
                     client.epoch += 1;
@@ -344,8 +350,12 @@ impl Model {
                     }
                 }
                 client.present = true;
-                client.home = home.to_owned();
+                let before = std::mem::replace(&mut client.home, home.to_owned());
+                let epoch = Epoch(client.epoch);
                 client.last_seen = time;
+                if repeat && before != home {
+                    told.push(Effect::Left { registration, epoch, home: Name::new(&before).expect("it was checked") });
+                }
                 let acknowledged = Position(client.floor());
                 Ok(Answer::Attached { registration, epoch: Epoch(client.epoch), acknowledged })
             }

@@ -46,7 +46,7 @@ pub enum Operation {
     Deregister { name: usize, registration: Option<usize> },
     Open { nonce: u128, name: usize },
     Close { stream: usize },
-    Attach { nonce: u128, name: usize, home: usize, epoch: i64, resumes: bool, window: u32 },
+    Attach { nonce: u128, name: usize, home: usize, epoch: i64, resumes: Option<Option<usize>>, window: u32 },
     Detach { client: usize, epoch: i64, delivered: Option<i64> },
     Vanish { client: usize, epoch: i64, home: usize },
     Enroll { server: usize, address: usize, disk: u128 },
@@ -62,7 +62,7 @@ pub fn opening(quotas: Quotas) -> Step {
     let mut operations = vec![Operation::SetQuotas(Quotas { clients: 4, ..quotas })];
     operations.extend([0, 1, 2].map(|name| Operation::Register { nonce: 0, name, home: 3 }));
     operations.extend([0, 1].map(|name| Operation::Open { nonce: 0, name }));
-    operations.push(Operation::Attach { nonce: 0, name: 1, home: 3, epoch: 0, resumes: false, window: 2 });
+    operations.push(Operation::Attach { nonce: 0, name: 1, home: 3, epoch: 0, resumes: None, window: 2 });
     let batch = Batch { incarnation: 1, boot_ahead: 0, sequence_ahead: 0, operations };
     Step::Entry { later: 0, batches: vec![batch] }
 }
@@ -121,6 +121,9 @@ pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Com
         Operation::Attach { nonce, name, home, epoch, resumes, window } => {
             let (name, home) = (NAMES[name], NAMES[home]);
             let expected = Epoch(plus(model.named(name).map_or(0, |client| client.epoch), epoch));
+            // It resumes in the registration that holds the name, or perhaps in another one.
+            let holder = model.named(name).map_or(Id(0), |client| client.id);
+            let resumes = resumes.map(|other| other.map_or(holder, |choice| pick(&ever.registrations, choice)));
             Command::Attach { nonce, name, home, expected, resumes, window }
         }
         Operation::Detach { client, epoch, delivered } => {

@@ -292,6 +292,7 @@ fn owned(effect: &Effect<'_>) -> Effect<'static> {
         Effect::Arrived { registration, position } => Effect::Arrived { registration, position },
         Effect::Acknowledged { registration, epoch, up_to } => Effect::Acknowledged { registration, epoch, up_to },
         Effect::Fenced { registration, epoch, by } => Effect::Fenced { registration, epoch, by },
+        Effect::Left { registration, epoch, home } => Effect::Left { registration, epoch, home },
         Effect::StreamClosed { stream } => Effect::StreamClosed { stream },
         Effect::Skipped { origin, .. } => Effect::Skipped { origin, reason: "" },
     }

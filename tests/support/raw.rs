@@ -145,7 +145,7 @@ impl Raw {
         window: u32,
     ) -> (RegistrationId, Epoch, Position) {
         let nonce = self.nonce();
-        self.command(&Command::Attach { nonce, name, home, expected, resumes: false, window }, &[]);
+        self.command(&Command::Attach { nonce, name, home, expected, resumes: None, window }, &[]);
         self.until("an attachment", |reply, _| match reply {
             Reply::Attached { nonce: n, registration, epoch, acknowledged } if *n == nonce => {
                 Some((*registration, *epoch, *acknowledged))

@@ -208,6 +208,7 @@ mod refusals {
         AlreadyRegistered, NotRegistered, RegistrationEnded, TooManyClients, TooManyStreams, EpochMoved, Stopping,
         NoLeader, DiskFull, TooManyConnections, Version, WrongCluster, Malformed, NoSuchServer,
         ServerElsewhere, AddressTaken, TooManyServers, LastServer, WouldLoseQuorum, CannotLead, DiskRetired,
+        ReadElsewhere,
     );
 
     #[test]
@@ -235,6 +236,7 @@ mod refusals {
             Refusal::WouldLoseQuorum { voters: 4, reachable: 2 },
             Refusal::CannotLead,
             Refusal::DiskRetired,
+            Refusal::ReadElsewhere,
         ] {
             golden.value(variant(&value), &value);
         }

@@ -123,7 +123,9 @@ fn operation(u: &mut Unstructured<'_>) -> Result<Operation> {
             name: name(u)?,
             home: name(u)?,
             epoch: near(u)?,
-            resumes: bool::arbitrary(u)?,
+            resumes: bool::arbitrary(u)?
+                .then(|| Ok(Option::<u8>::arbitrary(u)?.map(|n| (n % 4).into())))
+                .transpose()?,
             window: u.int_in_range(0..=3)?,
         },
         19 => {

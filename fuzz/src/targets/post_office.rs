@@ -53,7 +53,7 @@ enum Step {
         name: u8,
         home: u8,
         expected: u8,
-        resumes: bool,
+        resumes: Option<SmallId>,
         window: u32,
     },
     Detach {
@@ -196,7 +196,7 @@ impl Run {
                 put(Command::CloseStream { nonce: nonce.into(), stream: stream.id() }, b"");
             }
             Step::Attach { nonce, name: n, home, expected, resumes, window } => {
-                let (nonce, expected) = (nonce.into(), Epoch(expected.into()));
+                let (nonce, expected, resumes) = (nonce.into(), Epoch(expected.into()), resumes.map(SmallId::id));
                 put(Command::Attach { nonce, name: name(n), home: name(home), expected, resumes, window }, b"");
             }
             Step::Detach { nonce, registration, epoch, delivered } => {

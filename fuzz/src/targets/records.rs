@@ -160,7 +160,7 @@ fn commands(index: u64) -> Vec<(Command<'static>, &'static [u8])> {
     let stream = Id::at(index, 2);
     let send = |number: u64, to| Command::Send { stream, number: Number(number), confirmed: Number(number / 3), to };
     let (registration, epoch) = (Id::at(index, 1), Epoch(1));
-    let attach = Command::Attach { nonce, name: "b", home: "s", expected: Epoch(0), resumes: false, window: 3 };
+    let attach = Command::Attach { nonce, name: "b", home: "s", expected: Epoch(0), resumes: None, window: 3 };
     let acknowledge =
         Command::Acknowledge { registration, epoch, up_to: Position(1), ranges: vec![(Position(3), Position(3))] };
     vec![

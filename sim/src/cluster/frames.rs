@@ -109,7 +109,7 @@ impl Frames {
             Command::CloseStream { stream, .. } => format!("Close stream {stream}"),
             Command::Attach { nonce, name, home, expected, resumes, window } => {
                 self.asks(nonce, name);
-                let how = if resumes { "resumes" } else { "new" };
+                let how = if resumes.is_some() { "resumes" } else { "new" };
                 format!("Attach to {name} at {home}, after epoch {expected}, {how}, window {window}")
             }
             Command::Detach { registration, epoch, .. } => {

@@ -44,7 +44,7 @@ impl Inboxes {
             name: &inbox.name,
             home,
             expected: inbox.epoch,
-            resumes: inbox.registration.is_some(),
+            resumes: inbox.registration,
             window: inbox.window,
         })
     }
@@ -112,7 +112,7 @@ impl Session {
         if let Some(before) = inbox.registration {
             self.inboxes.readers.remove(&(before, inbox.epoch));
             if before != registration {
-                // The name was registered anew: that inbox is not the one that was read.
+                // Servers refuse that. Whatever this one means by it, that inbox is not the one that was read.
                 let error = Error::RegistrationEnded { name: inbox.name.clone() };
                 self.end_inbox(key, Some(error));
                 self.put_stray(|nonce| Command::Detach { nonce, registration, epoch, delivered: Some(acknowledged) });

@@ -98,7 +98,7 @@ fn send(stream: StreamId, number: u64, confirmed: u64, to: &str) -> Command<'_> 
 }
 
 fn attach(nonce: Nonce, name: &str, expected: u64, window: u32) -> Command<'_> {
-    Command::Attach { nonce, name, home: "home", expected: Epoch(expected), resumes: false, window }
+    Command::Attach { nonce, name, home: "home", expected: Epoch(expected), resumes: None, window }
 }
 
 fn acknowledge(registration: RegistrationId, epoch: u64, up_to: u64, ranges: &[(u64, u64)]) -> Command<'static> {
@@ -115,6 +115,7 @@ fn owned(effect: &Effect<'_>) -> Effect<'static> {
         Effect::Arrived { registration, position } => Effect::Arrived { registration, position },
         Effect::Acknowledged { registration, epoch, up_to } => Effect::Acknowledged { registration, epoch, up_to },
         Effect::Fenced { registration, epoch, by } => Effect::Fenced { registration, epoch, by },
+        Effect::Left { registration, epoch, home } => Effect::Left { registration, epoch, home },
         Effect::StreamClosed { stream } => Effect::StreamClosed { stream },
         Effect::Skipped { origin, .. } => Effect::Skipped { origin, reason: "" },
     }

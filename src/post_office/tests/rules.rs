@@ -160,7 +160,7 @@ fn attaching_compares_the_epoch_and_fences_the_reader_before() {
     assert_eq!(log.ask(attach(1, "b", 1, 9)), Answer::Refused(Refusal::EpochMoved { current: Epoch(0) }));
     assert_eq!(log.ask(attach(1, "b", 0, 9)), attached(1));
     let elsewhere =
-        Command::Attach { nonce: 1, name: "b", home: "other", expected: Epoch(0), resumes: false, window: 9 };
+        Command::Attach { nonce: 1, name: "b", home: "other", expected: Epoch(0), resumes: None, window: 9 };
     assert_eq!(log.ask(elsewhere), attached(1), "the same request through another server");
     assert_eq!(log.office.registration("b").map(|r| r.home.to_string()), Some("other".into()));
     assert_eq!(log.ask(attach(2, "b", 0, 9)), Answer::Refused(Refusal::EpochMoved { current: Epoch(1) }));
@@ -168,6 +168,53 @@ fn attaching_compares_the_epoch_and_fences_the_reader_before() {
     assert_eq!(effects[0], Effect::Fenced { registration: b, epoch: Epoch(1), by: Some(Epoch(2)) });
     assert_eq!(log.ask(attach(1, "b", 0, 9)), Answer::Refused(Refusal::EpochMoved { current: Epoch(2) }));
     assert_eq!(log.ask(attach(1, "nobody", 0, 9)), Answer::Refused(Refusal::NotRegistered));
+}
+
+#[test]
+fn a_home_is_told_when_its_reader_is_there_no_more() {
+    let (mut log, _, b) = two();
+    let through = |home| Command::Attach { nonce: 1, name: "b", home, expected: Epoch(0), resumes: None, window: 9 };
+    let left = |home: &str| Effect::Left { registration: b, epoch: Epoch(1), home: Name::new(home).expect("a name") };
+    let vanished = |home| Command::Vanished { registration: b, epoch: Epoch(1), home };
+    let told = |log: &mut Log, command| {
+        let effects = log.run(&[(command, b"")]);
+        effects.into_iter().filter(|effect| matches!(effect, Effect::Left { .. })).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut log, through("one")), []);
+    assert_eq!(told(&mut log, through("one")), [], "it is there still");
+    assert_eq!(told(&mut log, through("other")), [left("one")], "a copy of the request came through another one");
+    assert_eq!(told(&mut log, vanished("one")), [], "it is not there");
+    assert_eq!(told(&mut log, vanished("other")), [left("other")]);
+    assert_eq!(told(&mut log, vanished("other")), [], "that is known");
+    // Another reader ends the epoch: that is told as such.
+    let second = Command::Attach { nonce: 2, name: "b", home: "one", expected: Epoch(1), resumes: None, window: 9 };
+    assert_eq!(told(&mut log, second), []);
+}
+
+#[test]
+fn a_reader_resumes_in_its_own_registration_only() {
+    let (mut log, stream, b) = two();
+    let resume = |nonce, expected, of| Command::Attach {
+        nonce,
+        name: "b",
+        home: "home",
+        expected: Epoch(expected),
+        resumes: Some(of),
+        window: 9,
+    };
+    log.ask(attach(1, "b", 0, 9));
+    let attached = |registration, epoch| Answer::Attached { registration, epoch, acknowledged: Position(0) };
+    assert_eq!(log.ask(resume(2, 1, b)), attached(b, Epoch(2)));
+    log.ask(Command::Deregister { nonce: 3, name: "b", registration: None });
+    assert_eq!(log.ask(resume(4, 2, b)), Answer::Refused(Refusal::NotRegistered));
+    let next = log.register("b");
+    assert_eq!(log.ask(resume(4, 2, b)), Answer::Refused(Refusal::RegistrationEnded));
+    // Not even if the epochs are the same by chance: who reads there now is nobody that it replaces.
+    log.ask(attach(5, "b", 0, 9));
+    log.ask(attach(6, "b", 1, 9));
+    log.send(stream, 1, "b", b"x");
+    assert_eq!(log.ask(resume(4, 2, b)), Answer::Refused(Refusal::RegistrationEnded));
+    assert_eq!(log.ask(resume(7, 2, next)), attached(next, Epoch(3)));
 }
 
 #[test]

@@ -28,7 +28,7 @@ enum Sent {
     Send { stream: u64, number: u64, confirmed: u64, to: String, content: Bytes },
     Acknowledge { epoch: u64, up_to: u64, ranges: usize },
     Confirm { stream: u64, confirmed: u64 },
-    Attach { nonce: Nonce, expected: u64, resumes: bool },
+    Attach { nonce: Nonce, expected: u64, resumes: Option<RegistrationId> },
     Detach { nonce: Nonce, epoch: u64, delivered: Option<u64> },
     Other { nonce: Nonce, what: &'static str },
     Hello(Option<ClusterId>),
@@ -197,7 +197,7 @@ impl Bench {
         let token = self.token();
         self.session.attach(self.now, &name("bob"), window, token);
         let sent = self.commands();
-        let [Sent::Attach { nonce, expected: 0, resumes: false }] = sent[..] else { panic!("{sent:?}") };
+        let [Sent::Attach { nonce, expected: 0, resumes: None }] = sent[..] else { panic!("{sent:?}") };
         self.attached(nonce, 1, 0);
         match self.take_outputs().pop() {
             Some(Output::Answered { result: Ok(Answer::Listening(key)), .. }) => key,

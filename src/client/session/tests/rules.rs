@@ -274,7 +274,7 @@ fn a_reader_resumes_after_a_move_and_sees_nothing_twice() {
     bench.session.disconnected(bench.now, "gone");
     bench.connect();
     let sent = bench.commands();
-    let [Sent::Attach { nonce, expected: 1, resumes: true }] = sent[..] else { panic!("{sent:?}") };
+    let [Sent::Attach { nonce, expected: 1, resumes: Some(Id(2)) }] = sent[..] else { panic!("{sent:?}") };
     // The connection dies again: the same attachment is asked for, lest it fence itself.
     bench.session.disconnected(bench.now, "gone");
     bench.connect();

@@ -1,0 +1,69 @@
+use super::*;
+use crate::wire::{Id, frame};
+
+const ORIGIN: Origin = Origin { incarnation: 1, boot: 1 };
+const OTHER: Origin = Origin { incarnation: 2, boot: 1 };
+const INBOX: RegistrationId = Id(7);
+const NONCE: Nonce = 5;
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}
+
+/// The books of server `a` with a session that has asked to attach.
+fn asked() -> (Hub, SessionId) {
+    let hub = Hub::new(ORIGIN, name("a"), 1 << 20);
+    let (id, _) = hub.open_session(ClusterId(1)).expect("it is open");
+    hub.lock().route_nonce(NONCE, id);
+    assert!(matches!(told(&hub, id)[..], [Reply::Welcome { .. }]));
+    (hub, id)
+}
+
+fn attached(origin: Origin, epoch: u64) -> Effect<'static> {
+    let answer = Answer::Attached { registration: INBOX, epoch: Epoch(epoch), acknowledged: Position(0) };
+    Effect::Answered { origin, nonce: NONCE, answer }
+}
+
+fn left(home: &str, epoch: u64) -> Effect<'static> {
+    Effect::Left { registration: INBOX, epoch: Epoch(epoch), home: name(home) }
+}
+
+/// What the session's client is told, since it was asked last.
+fn told(hub: &Hub, id: SessionId) -> Vec<Reply> {
+    let mut bytes = hub.outgoing(id, BytesMut::new()).bytes.freeze();
+    let mut replies = Vec::new();
+    while let Some(frame) = frame::split_bytes(&mut bytes).expect("whole frames") {
+        replies.push(frame::take(&frame.payload).expect("a reply").0);
+    }
+    replies
+}
+
+#[test]
+fn an_attachment_is_here_once_the_copy_that_came_through_here_was_applied() {
+    let (hub, id) = asked();
+    hub.effect(&attached(OTHER, 1));
+    assert_eq!(told(&hub, id), []);
+    assert!(hub.lock().readers.is_empty(), "the other one is its home");
+    hub.effect(&attached(ORIGIN, 1));
+    assert!(matches!(told(&hub, id)[..], [Reply::Attached { nonce: NONCE, epoch: Epoch(1), .. }]));
+    assert!(hub.lock().readers.contains_key(&INBOX));
+    hub.effect(&attached(ORIGIN, 1));
+    assert_eq!(told(&hub, id), [], "it is answered once");
+}
+
+#[test]
+fn a_reader_that_everybody_knows_elsewhere_or_gone_gets_nothing_more_and_its_client_comes_again() {
+    let (hub, id) = asked();
+    hub.effect(&attached(ORIGIN, 2));
+    told(&hub, id);
+    hub.effect(&left("b", 2));
+    hub.effect(&left("a", 1));
+    assert_eq!(told(&hub, id), [], "another home, or another epoch");
+    assert!(hub.lock().readers.contains_key(&INBOX));
+    hub.effect(&left("a", 2));
+    assert!(hub.lock().readers.is_empty());
+    assert_eq!(told(&hub, id), [Reply::Move { reason: Refusal::ReadElsewhere }]);
+    assert!(hub.outgoing(id, BytesMut::new()).ending);
+    hub.close_session(id);
+    assert!(hub.next_batch().is_none(), "it did not vanish from here: nobody is to be told so");
+}
