@@ -123,9 +123,7 @@ fn operation(u: &mut Unstructured<'_>) -> Result<Operation> {
             name: name(u)?,
             home: name(u)?,
             epoch: near(u)?,
-            resumes: bool::arbitrary(u)?
-                .then(|| Ok(Option::<u8>::arbitrary(u)?.map(|n| (n % 4).into())))
-                .transpose()?,
+            resumes: if bool::arbitrary(u)? { Some(Option::<u8>::arbitrary(u)?.map(|n| (n % 4).into())) } else { None },
             window: u.int_in_range(0..=3)?,
         },
         19 => {
