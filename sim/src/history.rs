@@ -90,18 +90,24 @@ pub enum Why {
     Other(String),
 }
 
-/// What a client saw. `session` counts the attachments of readers over the whole run.
+/// What a client saw. `session` counts the attachments of readers over the whole run, `question` what is asked for:
+/// parts of one process may ask for the same thing at once. What is asked again for lack of an answer is the same
+/// question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     /// The client asks for a name: from now on it may be there.
     Registering {
         /// The name.
         name: String,
+        /// Which question it is.
+        question: u64,
     },
     /// A registration was receipted.
     Registered {
         /// The name.
         name: String,
+        /// Which question that answers.
+        question: u64,
         /// Its registration, as the cluster numbers them.
         registration: u64,
     },

@@ -104,8 +104,9 @@ impl Me {
 
     /// Registers until it is so. An earlier life of this client may have done it.
     pub(super) async fn register<W: World>(&self, client: &Client<W>) -> Result<(), String> {
+        let (name, question) = (self.name.to_string(), self.journal.next_question());
         loop {
-            self.write(What::Registering { name: self.name.to_string() });
+            self.write(What::Registering { name: name.clone(), question });
             let registration = match client.register(&self.name).await {
                 Ok(registration) => registration,
                 Err(Error::Refused(Refusal::AlreadyRegistered { registration: id })) => {
@@ -116,7 +117,7 @@ impl Me {
                     continue;
                 }
             };
-            self.write(What::Registered { name: self.name.to_string(), registration: registration.id.0 });
+            self.write(What::Registered { name, question, registration: registration.id.0 });
             *self.registration.lock() = Some(registration);
             return Ok(());
         }

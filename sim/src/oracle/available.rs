@@ -87,7 +87,9 @@ fn waits(history: &History) -> Vec<Wait<'_>> {
         let key = match what {
             What::Invoked { send, .. } | What::Accepted { send, .. } => format!("an answer to {send}"),
             What::Refused { send, .. } | What::Unknown { send } => format!("an answer to {send}"),
-            What::Registering { name } | What::Registered { name, .. } => format!("the name {name}"),
+            What::Registering { name, question } | What::Registered { name, question, .. } => {
+                format!("the name {name} (question {question})")
+            }
             What::Attaching { session, inbox, .. }
             | What::Attached { session, inbox, .. }
             | What::Ended { session, inbox } => format!("attachment {session} to {inbox}"),
@@ -106,6 +108,8 @@ fn waits(history: &History) -> Vec<Wait<'_>> {
         };
         let send = match what {
             What::Invoked { send, .. } => Some(send),
+            // Asked again, it has waited since it was asked first.
+            What::Registering { .. } if open.contains_key(&(process, key.clone())) => continue,
             What::Registering { .. } | What::Attaching { .. } => None,
             _ => {
                 if let Some(wait) = open.remove(&(process, key)) {
@@ -169,5 +173,20 @@ mod tests {
         assert!(check("", &[], vec![(1, attaching(1)), (8, What::Died), (29, registered())]).is_empty());
         assert_eq!(check("", &[], vec![(1, attaching(1)), (29, registered())]).len(), 1);
         assert!(check("", &[], vec![(1, attaching(1)), (8, registered())]).is_empty());
+    }
+
+    #[test]
+    fn a_name_may_be_asked_for_twice_at_once() {
+        let name = || "client2".to_owned();
+        let asks = |question| What::Registering { name: name(), question };
+        let has = |question| What::Registered { name: name(), question, registration: 1 };
+        let both = |first, second| check("", &[], vec![(1, asks(1)), (2, asks(2)), (first, has(1)), (second, has(2))]);
+        assert!(both(3, 4).is_empty());
+        assert!(both(3, 12)[0].contains("from 2.000 s on, 10.000 s of it"));
+        let one = check("", &[], vec![(1, asks(1)), (2, asks(2)), (3, has(2)), (29, has(3))]);
+        assert!(one.len() == 1 && one[0].contains("from 1.000 s on, 28.000 s of it"), "{one:?}");
+        // Asked again, it waits since the first time; and no longer than until the answer.
+        assert!(check("", &[], vec![(1, asks(1)), (6, asks(1)), (8, has(1)), (29, has(2))]).is_empty());
+        assert_eq!(check("", &[], vec![(1, asks(1)), (6, asks(1)), (12, has(1))]).len(), 1);
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn key(number: u64) -> SendKey {
 }
 
 pub(super) fn registering() -> What {
-    What::Registering { name: "client2".into() }
+    What::Registering { name: "client2".into(), question: 1 }
 }
 
 pub(super) fn registered() -> What {
@@ -61,7 +61,7 @@ pub(super) fn registered() -> What {
 }
 
 pub(super) fn registered_as(registration: u64) -> What {
-    What::Registered { name: "client2".into(), registration }
+    What::Registered { name: "client2".into(), question: 1, registration }
 }
 
 pub(super) fn deregistering(registration: Option<u64>) -> What {

@@ -44,7 +44,8 @@ pub(super) struct Names<'a> {
     /// The registration of each attachment.
     sessions: BTreeMap<u64, u64>,
     sends: BTreeMap<&'a SendKey, Sent<'a>>,
-    processes: BTreeMap<(&'a Process, &'a str), usize>,
+    /// The questions for a name that wait for an answer.
+    questions: BTreeMap<(&'a Process, u64), usize>,
 }
 
 /// A send, between its question and its answer.
@@ -71,14 +72,15 @@ impl<'a> Names<'a> {
 
     fn read_entry(&mut self, order: usize, process: &'a Process, what: &'a What) {
         match what {
-            What::Registering { name } => {
+            What::Registering { name, question } => {
                 let known = self.names.entry(name).or_default();
                 known.asked.get_or_insert(order);
                 known.open.insert(order);
-                self.processes.insert((process, name), order);
+                // Asked again, the first time may still come to be.
+                self.questions.insert((process, *question), order);
             }
-            What::Registered { name, registration } => {
-                let asked = self.processes.remove(&(process, name.as_str()));
+            What::Registered { name, question, registration } => {
+                let asked = self.questions.remove(&(process, *question));
                 let known = self.names.entry(name).or_default();
                 if let Some(asked) = asked {
                     known.open.remove(&asked);
@@ -265,5 +267,19 @@ mod tests {
         assert!(Names::read(&history).nobody_there("client2", 4, 5));
         let history = complete([ended, vec![registering()]].concat());
         assert!(!Names::read(&history).nobody_there("client2", 4, 6));
+    }
+
+    #[test]
+    fn each_question_for_a_name_has_its_own_answer() {
+        let asks = |question| What::Registering { name: "client2".into(), question };
+        let has = |question| What::Registered { name: "client2".into(), question, registration: 1 };
+        let nobody = |whats: Vec<What>| {
+            let ended = [deregistering(Some(1)), deregistered(Some(1)), invoked(1), accepted(1, 1)];
+            let (from, whats) = (whats.len() + 2, whats.into_iter().chain(ended).collect());
+            Names::read(&complete(whats)).nobody_there("client2", from, from + 1)
+        };
+        assert!(nobody(vec![asks(1), asks(2), has(1), has(2)]));
+        assert!(!nobody(vec![asks(1), asks(2), has(2)]), "the other one may come to be at any time");
+        assert!(!nobody(vec![asks(1), asks(1), has(1)]), "and so may the first copy of one that was asked twice");
     }
 }

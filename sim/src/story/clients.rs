@@ -19,7 +19,7 @@ pub(super) fn moments(lanes: &[Lane], outcome: &Outcome, record: &Record) -> Vec
 fn told(what: &What) -> (Kind, String, Option<&SendKey>) {
     match what {
         What::Registering { name, .. } => (Kind::Registered, format!("asks to register {name}"), None),
-        What::Registered { name, registration } => {
+        What::Registered { name, registration, .. } => {
             (Kind::Registered, format!("{name} is registered (registration {registration})"), None)
         }
         What::Deregistering { name, .. } => (Kind::Registered, format!("asks to deregister {name}"), None),

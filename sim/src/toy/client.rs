@@ -25,7 +25,7 @@ const REGISTRATION: u64 = 1;
 
 async fn run<W: World>(mut seat: ClientSeat) -> Result<(), String> {
     for name in seat.plan.client_names() {
-        seat.journal.write(&seat.process, What::Registered { name, registration: REGISTRATION });
+        seat.journal.write(&seat.process, What::Registered { name, question: 0, registration: REGISTRATION });
     }
     let until = seat.plan.duration.0 / 2;
     let second_at = Duration::from_millis(seat.random.random_range(0..=until));

@@ -119,9 +119,15 @@ impl Session {
                 return Ok(());
             }
         }
+        let (resumes, before) = (inbox.registration.is_some(), inbox.floor);
         inbox.attach(registration, epoch, acknowledged.0);
+        let rose = resumes && inbox.floor > before;
         self.inboxes.readers.insert((registration, epoch), key);
         self.inboxes.make_ready(key);
+        if rose {
+            // The connection died before it could tell so: nothing else will.
+            self.floor_rose(key);
+        }
         self.answer(asked.token, Ok(Answer::Listening(key)));
         self.detach_if_wanted(key);
         Ok(())
@@ -281,13 +287,20 @@ impl Session {
             return;
         }
         inbox.rise(up_to);
-        self.outputs.push_back(Output::Acknowledged { inbox: key, up_to });
-        let (done, wait): (Vec<Flush>, Vec<Flush>) =
-            std::mem::take(&mut inbox.flushes).into_iter().partition(|f| f.up_to <= up_to);
-        inbox.flushes = wait;
         if inbox.is_behind() {
             self.inboxes.make_ready(key);
         }
+        self.floor_rose(key);
+    }
+
+    /// More acknowledgements are durable than before: whoever waits for them is told.
+    fn floor_rose(&mut self, key: usize) {
+        let Some(inbox) = self.inboxes.all.get_mut(key) else { return };
+        let up_to = inbox.floor;
+        let (done, wait): (Vec<Flush>, Vec<Flush>) =
+            std::mem::take(&mut inbox.flushes).into_iter().partition(|flush| flush.up_to <= up_to);
+        inbox.flushes = wait;
+        self.outputs.push_back(Output::Acknowledged { inbox: key, up_to });
         for flush in done {
             self.answer(Some(flush.token), Ok(Answer::Done));
         }

@@ -424,6 +424,41 @@ fn flushing_ranges_waits_for_an_answer_that_comes_after_them() {
 }
 
 #[test]
+fn a_flush_is_answered_by_the_attachment_that_follows_a_lost_answer() {
+    let mut bench = Bench::up(settings());
+    let inbox = bench.inbox(100);
+    bench.deliver(1, 1..=3);
+    bench.take(inbox);
+    let flush = |bench: &mut Bench, position| {
+        bench.session.acknowledge(inbox, Position(position));
+        let token = bench.token();
+        bench.session.flush(bench.now, inbox, token);
+        bench.sent();
+        token
+    };
+    let (first, second) = (flush(&mut bench, 2), flush(&mut bench, 3));
+    bench.take_outputs();
+    // The first one took effect, but the answer to it died with the connection.
+    bench.session.disconnected(bench.now, "gone");
+    bench.connect();
+    let sent = bench.commands();
+    let [Sent::Attach { nonce, .. }] = sent[..] else { panic!("{sent:?}") };
+    bench.attached(nonce, 2, 2);
+    let answered = |bench: &mut Bench| {
+        let outputs = bench.take_outputs();
+        let tokens = outputs.into_iter().filter_map(|output| match output {
+            Output::Answered { token, result: Ok(Answer::Done) } => Some(token),
+            _ => None,
+        });
+        tokens.collect::<Vec<_>>()
+    };
+    assert_eq!(answered(&mut bench), [first]);
+    assert_eq!(bench.commands(), [Sent::Acknowledge { epoch: 2, up_to: 3, ranges: 0 }]);
+    bench.reply(&Reply::Acknowledged { registration: Id(2), epoch: Epoch(2), up_to: Position(3) });
+    assert_eq!(answered(&mut bench), [second]);
+}
+
+#[test]
 fn starting_is_done_when_a_server_was_faster() {
     let mut bench = Bench::up(settings());
     let token = bench.token();
