@@ -72,6 +72,9 @@ pub enum BadSettings {
         /// The longest.
         max: Duration,
     },
+    /// No command could ever be held.
+    #[error("the bytes of commands that a server holds (--pending) must be at least 1, or it takes none")]
+    NothingPending,
     /// The log's sizes do not fit each other.
     #[error(
         "a log segment of {segment} bytes must hold four entries ({entry} bytes each) and fit twice into {checkpoint} bytes of log between checkpoints"
@@ -133,6 +136,10 @@ impl Settings {
         if self.heartbeat.is_zero() || self.heartbeat * 2 > min || min > max {
             return Err(BadSettings::Timing { heartbeat: self.heartbeat, min, max });
         }
+        // One command is held whatever its size, so that anything above this takes all of them in turn.
+        if self.pending_bytes == 0 {
+            return Err(BadSettings::NothingPending);
+        }
         let entry = limits::ENTRY_BYTES_MAX as u64;
         if self.segment_bytes < entry * 4 || self.checkpoint_log_bytes < self.segment_bytes * 2 {
             return Err(BadSettings::LogSizes {
@@ -154,5 +161,22 @@ impl Settings {
     /// Where others reach this server.
     pub fn address(&self) -> &str {
         self.cluster.iter().find(|s| s.name == self.name).map_or(self.listen.as_str(), |s| s.address.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_could_hold_no_command_is_refused() {
+        let name = Name::new("a").unwrap();
+        let cluster = vec![ServerAddress { name: name.clone(), address: "a:1".to_owned() }];
+        let mut settings = Settings::new(name, "a:1", cluster);
+        assert_eq!(settings.check(), Ok(()));
+        settings.pending_bytes = 0;
+        assert_eq!(settings.check(), Err(BadSettings::NothingPending));
+        settings.pending_bytes = 1;
+        assert_eq!(settings.check(), Ok(()));
     }
 }
