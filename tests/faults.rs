@@ -67,7 +67,7 @@ async fn an_empty_disk_under_a_known_name_joins_as_a_new_incarnation_and_votes()
     cluster.kill(leader);
     fs::rename(cluster.data(leader), &new).unwrap();
     fs::rename(&kept, cluster.data(leader)).unwrap();
-    run_briefly(&mut cluster.serve(leader)).fails(7, "move it away");
+    run_briefly(&mut cluster.serve(leader)).fails(7, "start with an empty one");
     fs::rename(cluster.data(leader), &kept).unwrap();
     fs::rename(&new, cluster.data(leader)).unwrap();
     cluster.start_server(leader);

@@ -37,8 +37,8 @@ pub trait Scenario {
         })
     }
 
-    /// Whether a majority of the servers serves whatever the others do: only then is there a core, and a bound on how
-    /// long clients may wait.
+    /// Whether the servers agree through Raft, so that a majority of them serves whatever the others do: only then is
+    /// there a core, a bound on how long clients may wait, and something to judge by Raft's rules.
     fn serves_with_a_majority(&self) -> bool {
         true
     }

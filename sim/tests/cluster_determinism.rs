@@ -43,9 +43,10 @@ fn plans() -> Vec<Plan> {
     (0..6).map(everything).chain((100..118).map(Plan::from_seed)).collect()
 }
 
-fn passes(plan: &Plan, lines: Lines) -> Outcome {
+/// Whether it passes is for other tests to say.
+fn long_enough(plan: &Plan, lines: Lines) -> Outcome {
     let outcome = run(plan, &Cluster, lines);
-    assert_eq!(outcome.verdict, Verdict::Passed, "with the plan\n{plan}");
+    assert!(!matches!(outcome.verdict, Verdict::Harness(_)), "{} with the plan\n{plan}", outcome.verdict);
     assert!(outcome.events > 4000, "{} events show too little", outcome.events);
     outcome
 }
@@ -54,7 +55,7 @@ fn passes(plan: &Plan, lines: Lines) -> Outcome {
 type Fingerprint = (u64, u64, Reach);
 
 fn fingerprint(plan: &Plan) -> Fingerprint {
-    let outcome = passes(plan, Lines::Discard);
+    let outcome = long_enough(plan, Lines::Discard);
     (outcome.hash, outcome.events, outcome.reach)
 }
 
@@ -106,7 +107,7 @@ fn the_child_prints_its_hashes() {
 #[test]
 fn the_trace_shows_everything_and_is_the_same_line_by_line() {
     let plan = everything(3);
-    let with_lines = || passes(&plan, Lines::ring(usize::MAX));
+    let with_lines = || long_enough(&plan, Lines::ring(usize::MAX));
     let (one, two) = (with_lines(), with_lines());
     let differ = one.lines.iter().zip(&two.lines).find(|(one, two)| one != two);
     assert_eq!(differ, None);

@@ -83,8 +83,8 @@ fn a_server_that_was_cut_off_while_it_was_removed_hears_of_it_later() {
 }
 
 #[test]
-fn snapshots_are_installed_and_interrupted() {
-    let (mut installed, mut interrupted) = (0, 0);
+fn snapshots_are_installed_while_servers_die() {
+    let mut installed = 0;
     for seed in 0..3 {
         let outcome = passes(&format!(
             "seed {seed}\nservers a b c\nspares d\nclients 4\nmessages 150\nbody 100..20000\nkeep 0\nmemory 0
@@ -94,9 +94,8 @@ fn snapshots_are_installed_and_interrupted() {
              at 7.05s for 300ms crash leader\nat 8s for 500ms lost-disk b\nat 8.6s for 300ms crash leader",
         ));
         installed += snapshots(&outcome);
-        interrupted += lines_with(&outcome, " snapshot.receiving ") - snapshots(&outcome);
     }
-    assert!(installed >= 6 && interrupted >= 1, "{installed} snapshots were installed, {interrupted} interrupted");
+    assert!(installed >= 6, "{installed} snapshots were installed");
 }
 
 #[test]

@@ -205,18 +205,20 @@ fn a_core_heals_before_the_others_do() {
     let outcome = run(&plan, &Two(idle_server, idle_client), Lines::ring(usize::MAX));
     assert_eq!(outcome.verdict, Verdict::Passed);
     let find = |text: &str| outcome.lines.iter().position(|line| line.contains(text)).expect(text);
+    let ends = |fault: &str| {
+        let end = |line: &String| parts(line).2 == "fault.end" && line.contains(fault);
+        outcome.lines.iter().position(end).expect(fault)
+    };
     let starts = |host: &str| {
         let start = |line: &String| (parts(line).1, parts(line).2) == (host, "host.start");
         outcome.lines.iter().rposition(start).expect(host)
     };
     let (core, serve, all) =
         (find("the core has healed"), find("the core is asked to serve"), find("the faults have ended"));
-    for healed in
-        [find("fault.end at 1s for 9s crash a"), find("fault.end at 1s for 9s pause client1"), starts("a"), starts("b")]
-    {
+    for healed in [ends("at 1s for 9s crash a"), ends("at 1s for 9s pause client1"), starts("a"), starts("b")] {
         assert!((core..serve).contains(&healed), "{}", outcome.lines[healed]);
     }
-    for healed in [find("fault.end at 1s for 9s pause c"), find("fault.end at 1s for 9s partition"), starts("c")] {
+    for healed in [ends("at 1s for 9s pause c"), ends("at 1s for 9s partition"), starts("c")] {
         assert!(all < healed, "{}", outcome.lines[healed]);
     }
     // Without a core that can stand, everything heals at once.

@@ -16,7 +16,7 @@ use restante::world::{BoxFuture, Connection};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::plan::Plan;
+use crate::plan::{Mix, Plan};
 use crate::record::Interpreter;
 use crate::scenario::{ClientSeat, Ending, Scenario, ServerSeat};
 use crate::world::SimWorld;
@@ -83,6 +83,8 @@ impl Scenario for Toy {
     fn plan_of(&self, seed: u64) -> Plan {
         let mut plan = Plan::from_seed(seed);
         plan.faults.retain(|interval| BEARS.contains(&interval.fault.kind()));
+        // It knows no quotas, and its clients do nothing but send and read.
+        plan.mix = Mix::default();
         plan
     }
 
