@@ -1,6 +1,8 @@
 //! Clusters that grow, shrink and are replaced server by server under traffic, over real processes: nothing is lost,
 //! doubled or put out of order, and clients find the servers that there are by themselves.
 
+#![expect(clippy::disallowed_methods, reason = "these tests run on the real machine")]
+
 mod support;
 
 use std::time::Duration;
