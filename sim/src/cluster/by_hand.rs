@@ -97,10 +97,13 @@ impl Hand {
         let mut answers = 0;
         let wanted = 1 + self.seat.random.random_range(0..=2);
         let mut first = true;
+        // Copies that found the window full, or will: each is answered once, perhaps when a later copy is asked about.
+        let mut too_early = 0;
         while answers < wanted {
             if !std::mem::take(&mut first) {
                 self.write(What::Resent { send: send.clone() });
             }
+            too_early += u32::from(stream.last - confirmed >= self.seat.plan.mix.window);
             let answer = self.ask::<W>(stream.id, number, confirmed, &to, &content).await;
             match answer {
                 // It goes to another server next, and there it may be known or not.
@@ -126,9 +129,8 @@ impl Hand {
                     self.stream = None;
                     return;
                 }
-                Some(Answer::Failed(SendFailure::WindowFull { .. }))
-                    if stream.last - confirmed >= self.seat.plan.mix.window =>
-                {
+                Some(Answer::Failed(SendFailure::WindowFull { .. })) if too_early > 0 => {
+                    too_early -= 1;
                     confirmed = stream.last;
                     continue;
                 }

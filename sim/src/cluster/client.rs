@@ -216,17 +216,38 @@ pub(super) async fn connect<W: World>(seat: &mut ClientSeat) -> Result<Client<W>
         settings.home = home.map(|home| Name::new(home)).transpose().map_err(|error| error.to_string())?;
     }
     loop {
-        match Client::start(settings.clone(), seat.host.clone()).await {
+        // What it knows may be servers that were all replaced meanwhile. It looks for them until whoever runs this client
+        // tells it of others: when it gives up, and when the faults are over.
+        let over = seat.stages.have_reached(Stage::Core);
+        if over {
+            settings.servers = all_servers(seat);
+        }
+        let told = async {
+            if over {
+                std::future::pending::<()>().await;
+            }
+            seat.stages.reached(Stage::Core).await;
+        };
+        let starting = Client::start(settings.clone(), seat.host.clone());
+        let started = match select(std::pin::pin!(starting), std::pin::pin!(told)).await {
+            Either::Left((started, _)) => started,
+            Either::Right(_) => continue,
+        };
+        match started {
             Ok(client) => return Ok(client),
             Err(Error::Unreachable { .. }) => {
-                // Servers may have been replaced meanwhile: whoever runs this client tells it of others.
-                settings.servers = seat.plan.server_hosts().iter().map(|server| address(server)).collect();
+                settings.servers = all_servers(seat);
                 W::sleep(PAUSE).await;
             }
             Err(Error::NoSuchHome { .. }) => settings.home = None,
             Err(error) => return Err(format!("connecting: {error}")),
         }
     }
+}
+
+/// Every server that there may ever be.
+fn all_servers(seat: &ClientSeat) -> Vec<String> {
+    seat.plan.server_hosts().iter().map(|server| address(server)).collect()
 }
 
 /// Waits a little after an error that says to ask again; any other is returned.
