@@ -8,7 +8,7 @@ use super::registry::Client;
 use super::streams::Stream;
 use crate::limits;
 use crate::wire::command::Command;
-use crate::wire::{Epoch, Incarnation, Name, Nonce, Position, Refusal, RegistrationId, StreamId};
+use crate::wire::{Epoch, Incarnation, Name, Nonce, Position, Quotas, Refusal, RegistrationId, StreamId};
 
 impl PostOffice {
     /// Carries out a command that has a nonce, and answers it.
@@ -216,9 +216,14 @@ impl PostOffice {
         self.servers.remove(nonce, server).map(|()| Answer::ServerRemoved)
     }
 
-    /// Consensus began with these members: they are the cluster's first servers. Without effect once there are any.
-    pub fn founded_by(&mut self, members: impl Iterator<Item = (Incarnation, Name, String)>) {
-        self.servers.found(members);
+    /// Consensus began with these members and quotas: they are the cluster's first servers. Without effect once there are
+    /// any.
+    pub fn founded_by(&mut self, members: impl Iterator<Item = (Incarnation, Name, String)>, quotas: Option<Quotas>) {
+        if self.servers.found(members)
+            && let Some(quotas) = quotas
+        {
+            self.quotas = quotas;
+        }
     }
 }
 

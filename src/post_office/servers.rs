@@ -81,10 +81,10 @@ impl Servers {
         self.names.iter().filter_map(|(name, named)| Some((name, named.listed.as_ref()?)))
     }
 
-    /// Lists the founders, unless anybody was listed before.
-    pub fn found(&mut self, members: impl Iterator<Item = (Incarnation, Name, String)>) {
+    /// Lists the founders, unless anybody was listed before. Whether it did.
+    pub fn found(&mut self, members: impl Iterator<Item = (Incarnation, Name, String)>) -> bool {
         if !self.names.is_empty() {
-            return;
+            return false;
         }
         // Of a name with two disks the later one counts.
         for (incarnation, name, address) in members {
@@ -92,6 +92,7 @@ impl Servers {
             let listed = Some(Listed { address, incarnation: Some(incarnation) });
             self.names.insert(name, Named { listed, ..Named::default() });
         }
+        true
     }
 
     /// Lists a server. Listing it again changes nothing.

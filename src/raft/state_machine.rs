@@ -217,7 +217,8 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
                         if membership.get_joint_config().len() > 1 {
                             W::reached("two memberships at once");
                         }
-                        post_office.founded_by(members_of(&membership));
+                        let quotas = membership.nodes().find_map(|(_, member)| member.quotas);
+                        post_office.founded_by(members_of(&membership), quotas);
                         office.position.lock().membership = StoredMembership::new(Some(id), membership);
                         servers_changed = true;
                     }
@@ -315,7 +316,7 @@ pub fn load(checkpoint: &Checkpoint) -> io::Result<PostOffice> {
     let mut office = loaded.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
     // A checkpoint of a build that could not add servers lists none.
     if let Some(meta) = reader.meta()? {
-        office.founded_by(members_of(CheckpointMeta::decode(&meta)?.membership.membership()));
+        office.founded_by(members_of(CheckpointMeta::decode(&meta)?.membership.membership()), None);
     }
     Ok(office)
 }

@@ -8,7 +8,7 @@ use openraft::vote::RaftLeaderId;
 use openraft::{EntryPayload, OptionalSend, RaftTypeConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{Incarnation, Name};
+use crate::wire::{Incarnation, Name, Quotas};
 use crate::world::{World, WorldRuntime};
 
 /// openraft's type configuration over the world `W`.
@@ -38,6 +38,9 @@ pub struct Member {
     pub name: Name,
     /// Where others reach it, `host:port`.
     pub address: String,
+    /// The quotas that the cluster begins with. Only founders bring them, in the first membership and each the same ones:
+    /// so they are in force before anything else is.
+    pub quotas: Option<Quotas>,
 }
 
 /// Standard Raft: one leader a term, so a log id is term and index.

@@ -16,7 +16,7 @@ use super::node::Node;
 use super::{Phase, Server, ServerError};
 use crate::raft::link::{Link, LinkError};
 use crate::storage::{DataDirectory, Identity};
-use crate::wire::peer::{self, Bootstrap, BootstrapReply, FoundingMember, Hello, PeerRefusal, Purpose};
+use crate::wire::peer::{self, Bootstrap, BootstrapReply, Founding, FoundingMember, Hello, PeerRefusal, Purpose};
 use crate::wire::{self, ClusterId, Name, Nonce, ServerAddress};
 use crate::world::{Host, World};
 
@@ -65,12 +65,13 @@ pub(super) async fn find_identity<W: World>(
         let found = decide(name, disk, set_aside, &servers, &answers, rounds, &mut problems);
         let identity = match found {
             Decision::Adopt(identity) => Some(identity),
-            Decision::Found(founders) => {
+            Decision::Found(members) => {
                 let cluster = ClusterId(rand::RngExt::random(&mut W::rng()));
-                let incarnation = founders.iter().find(|f| f.server.name == *name).map_or(0, |f| f.incarnation);
+                let incarnation = members.iter().find(|f| f.server.name == *name).map_or(0, |f| f.incarnation);
+                let founding = Founding { members, quotas: server.settings.quotas };
                 W::reached("a cluster founded");
                 tracing::info!(%cluster, "every listed server is empty: founding a cluster");
-                Some(Identity { cluster, name: name.clone(), incarnation, founding: founders })
+                Some(Identity { cluster, name: name.clone(), incarnation, founding: Some(founding) })
             }
             Decision::Join(member) => {
                 let join = Bootstrap::Join { disk, address: server.settings.address().to_owned() };
@@ -78,7 +79,7 @@ pub(super) async fn find_identity<W: World>(
                     Ok(BootstrapReply::Joined { cluster, incarnation }) => {
                         W::reached("a cluster joined with a new disk");
                         tracing::info!(%cluster, incarnation, "joining a cluster with a new disk");
-                        Some(Identity { cluster, name: name.clone(), incarnation, founding: Vec::new() })
+                        Some(Identity { cluster, name: name.clone(), incarnation, founding: None })
                     }
                     // It was taken in, and its server removed, before it heard of it.
                     Ok(BootstrapReply::Retired) => return Ok(None),
@@ -139,13 +140,14 @@ fn decide(
     let mut members = Vec::new();
     for (other, answer) in answers {
         match answer {
-            Ok(BootstrapReply::Member { cluster, founders }) => {
-                if let Some(me) = founders.iter().find(|f| f.server.name == *name && f.disk == disk) {
+            Ok(BootstrapReply::Member { cluster, founding }) => {
+                let founders = founding.iter().flat_map(|founding| &founding.members);
+                if let Some(me) = founders.into_iter().find(|f| f.server.name == *name && f.disk == disk) {
                     return Decision::Adopt(Identity {
                         cluster: *cluster,
                         name: name.clone(),
                         incarnation: me.incarnation,
-                        founding: founders.clone(),
+                        founding: founding.clone(),
                     });
                 }
                 members.push(*other);
@@ -224,7 +226,7 @@ pub(super) async fn ask<W: World>(
 /// knows nobody to talk to. So it asks those that it was told of whether its disk still counts.
 pub(super) async fn ask_until_taken_in<W: World>(server: Arc<Server<W>>, node: Arc<Node<W>>, disk: Nonce) {
     // A founder is a member from the first; and its disk was never enrolled, so that it must not ask to be.
-    while node.founding.is_empty() && node.member(node.me.incarnation).is_none() {
+    while node.founding.is_none() && node.member(node.me.incarnation).is_none() {
         W::sleep(AGAIN).await;
         for other in server.settings.servers().iter().filter(|other| other.name != node.me.name) {
             let join = Bootstrap::Join { disk, address: server.settings.address().to_owned() };
@@ -252,7 +254,7 @@ pub(super) async fn answer<W: World>(server: &Server<W>, asker: &Name, question:
             BootstrapReply::Refused("it belongs to no cluster yet".to_owned())
         }
         (Phase::Running(node), Bootstrap::Probe { .. }) => {
-            BootstrapReply::Member { cluster: node.me.cluster, founders: node.founding.clone() }
+            BootstrapReply::Member { cluster: node.me.cluster, founding: node.founding.clone() }
         }
         (Phase::Running(node), Bootstrap::Join { disk, address }) => node.enroll(asker, disk, &address).await,
     }
@@ -308,7 +310,10 @@ mod tests {
             let server = servers()[0].clone();
             Ok(BootstrapReply::Member {
                 cluster: ClusterId(1),
-                founders: vec![FoundingMember { server, incarnation: 1, disk }],
+                founding: Some(Founding {
+                    members: vec![FoundingMember { server, incarnation: 1, disk }],
+                    quotas: wire::Quotas::default(),
+                }),
             })
         };
         assert!(matches!(decision("a", false, vec![empty(8), record(7)]).0, Decision::Adopt(i) if i.incarnation == 1));

@@ -151,7 +151,7 @@ impl Situation {
         for (name, server) in &self.listed {
             let Some(incarnation) = server.incarnation.filter(|id| !self.voters.contains(id)) else { continue };
             if !self.members.contains_key(&incarnation) {
-                let member = Member { name: name.clone(), address: server.address.clone() };
+                let member = Member { name: name.clone(), address: server.address.clone(), quotas: None };
                 return Some(Step::TakeIn { incarnation, member });
             }
             let others = self.voters.iter().filter(|id| self.members.get(id) != Some(name)).copied();

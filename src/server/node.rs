@@ -21,7 +21,7 @@ use crate::raft::{
 };
 use crate::storage::{Checkpoint, Identity, Log, LogSettings, MetaKey};
 use crate::wire::command::Command;
-use crate::wire::peer::{BootstrapReply, FoundingMember, Hello, PeerRefusal};
+use crate::wire::peer::{BootstrapReply, Founding, FoundingMember, Hello, PeerRefusal};
 use crate::wire::{Incarnation, Name, Nonce, Origin, Refusal};
 use crate::world::{Disk, Event, Host, WatchReceiver, World};
 
@@ -38,7 +38,7 @@ pub(super) struct Node<W: World> {
     pub host: Host,
     pub me: Me,
     /// The founding record, where this disk was told of it.
-    pub founding: Vec<FoundingMember>,
+    pub founding: Option<Founding>,
     pub raft: Raft<W>,
     pub office: Arc<Office<W>>,
     pub log: Log<W>,
@@ -198,22 +198,17 @@ impl<W: World> Node<W> {
     /// could be lost before the others have heard of it. Repeated after a crash in between; void once Raft has any state.
     async fn found(&self) -> Result<(), ServerError> {
         let stopped = |e: &dyn std::fmt::Display| ServerError::Stopped(e.to_string());
-        let Some(place) = self.founding.iter().position(|f| f.incarnation == self.me.incarnation) else {
-            return Ok(());
-        };
-        // The quotas are the first command there is, and one server's. Told until something has been applied, for it may
-        // die in between.
-        if place == 0 && self.office.post_office.lock().applied() == 0 {
-            self.hub.tell(&Command::SetQuotas(self.settings.quotas));
-        }
+        let Some(founding) = &self.founding else { return Ok(()) };
         if self.raft.is_initialized().await.map_err(|e| stopped(&e))? {
             return Ok(());
         }
-        let members: BTreeMap<Incarnation, Member> = self
-            .founding
-            .iter()
-            .map(|f| (f.incarnation, Member { name: f.server.name.clone(), address: f.server.address.clone() }))
-            .collect();
+        let member = |f: &FoundingMember| Member {
+            name: f.server.name.clone(),
+            address: f.server.address.clone(),
+            quotas: Some(founding.quotas),
+        };
+        let members: BTreeMap<Incarnation, Member> =
+            founding.members.iter().map(|f| (f.incarnation, member(f))).collect();
         match self.raft.initialize(members).await {
             Ok(()) => Ok(()),
             Err(error) if error.fatal().is_none() => Ok(()),

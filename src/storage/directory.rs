@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::quarantine;
 use super::small_file::{self, Kind, Problem};
-use crate::wire::peer::FoundingMember;
+use crate::wire::peer::Founding;
 use crate::wire::{ClusterId, Incarnation, Name};
 use crate::world::{Disk, World};
 
@@ -78,8 +78,8 @@ pub struct Identity {
     pub name: Name,
     /// The Raft id of this disk.
     pub incarnation: Incarnation,
-    /// Who founded the cluster together; empty unless this disk was one of them.
-    pub founding: Vec<FoundingMember>,
+    /// How the cluster was founded; `None` unless this disk was there.
+    pub founding: Option<Founding>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::storage::testing::{Dice, FaultDisk, TestWorld};
-use crate::wire::ServerAddress;
+use crate::wire::peer::FoundingMember;
+use crate::wire::{Quotas, ServerAddress};
 use crate::world::{OpenMode, RealDisk, RealWorld};
 
 fn identity() -> Identity {
@@ -12,7 +13,7 @@ fn identity() -> Identity {
         incarnation: 1,
         disk: 7,
     };
-    Identity { cluster: ClusterId(9), name, incarnation: 1, founding: vec![member] }
+    Identity { cluster: ClusterId(9), name, incarnation: 1, founding: Some(Founding { members: vec![member], quotas: Quotas::default() }) }
 }
 
 fn open(disk: &FaultDisk) -> Result<DataDirectory, OpenError> {

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::types::{ClusterId, Incarnation, Name, Nonce, Refusal, ServerAddress};
+use super::types::{ClusterId, Incarnation, Name, Nonce, Quotas, Refusal, ServerAddress};
 
 /// Kind of the frame that holds a [`Hello`].
 pub const HELLO: u8 = 16;
@@ -180,6 +180,16 @@ pub struct FoundingMember {
     pub disk: Nonce,
 }
 
+/// The founding record: how a cluster begins. Every founder has the same one, so that the loss of any of their disks
+/// changes nothing about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Founding {
+    /// Who founds it together, names ascending.
+    pub members: Vec<FoundingMember>,
+    /// The quotas that are in force from the first.
+    pub quotas: Quotas,
+}
+
 /// Answers to [`Bootstrap`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BootstrapReply {
@@ -196,8 +206,8 @@ pub enum BootstrapReply {
     Member {
         /// The cluster.
         cluster: ClusterId,
-        /// Who founded it, with which disks; empty where that is not known.
-        founders: Vec<FoundingMember>,
+        /// How it was founded; `None` where that is not known.
+        founding: Option<Founding>,
     },
     /// You are taken in.
     Joined {

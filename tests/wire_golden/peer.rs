@@ -1,9 +1,9 @@
 //! Frames between servers, and the numbers that tell them apart.
 
 use restante::wire::peer::{
-    self, Bootstrap, BootstrapReply, FoundingMember, Hello, HelloReply, PeerRefusal, Purpose, Question,
+    self, Bootstrap, BootstrapReply, Founding, FoundingMember, Hello, HelloReply, PeerRefusal, Purpose, Question,
 };
-use restante::wire::{CLIENT_MAGIC, CLIENT_VERSION, ClusterId, PEER_MAGIC, PEER_VERSION, client, command};
+use restante::wire::{CLIENT_MAGIC, CLIENT_VERSION, ClusterId, PEER_MAGIC, PEER_VERSION, Quotas, client, command};
 
 use crate::{Golden, NONCE, name, server, variants};
 
@@ -36,7 +36,10 @@ mod bootstrap_reply {
         for value in [
             BootstrapReply::Empty { disk: NONCE, servers: vec![server("a", 8080)] },
             BootstrapReply::SetAside,
-            BootstrapReply::Member { cluster: ClusterId(NONCE), founders: vec![founder] },
+            BootstrapReply::Member {
+                cluster: ClusterId(NONCE),
+                founding: Some(Founding { members: vec![founder], quotas: Quotas::default() }),
+            },
             BootstrapReply::Joined { cluster: ClusterId(2), incarnation: 1 << 20 },
             BootstrapReply::Refused("not now".to_owned()),
             BootstrapReply::Retired,

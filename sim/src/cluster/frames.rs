@@ -380,7 +380,10 @@ fn founding(reply: &BootstrapReply) -> String {
     match reply {
         BootstrapReply::Empty { .. } => "My disk is empty".to_owned(),
         BootstrapReply::SetAside => "An older disk of mine was set aside".to_owned(),
-        BootstrapReply::Member { founders, .. } => format!("I belong to a cluster of {} founders", founders.len()),
+        BootstrapReply::Member { founding, .. } => match founding {
+            Some(founding) => format!("I belong to a cluster of {} founders", founding.members.len()),
+            None => "I belong to a cluster".to_owned(),
+        },
         BootstrapReply::Joined { incarnation, .. } => format!("You are taken in as incarnation {incarnation}"),
         BootstrapReply::Retired => "Your disk belongs to the cluster no more".to_owned(),
         BootstrapReply::Refused(why) => format!("Refused: {why}"),

@@ -169,7 +169,7 @@ impl Drive {
         state.limit = Some(state.limit.map_or(limit, |before| before.min(limit)));
     }
 
-    /// Whether the process that has it now was given an error for which the disk is to blame.
+    /// Whether the process that has it now was given an error for which the disk is to blame, or told that it is full.
     pub fn has_failed(&self) -> bool {
         self.0.state.lock().failed
     }
@@ -398,7 +398,11 @@ impl Disk for SimDisk {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        self.on_names("disk.free", "", Access::Read, |state| Ok(state.free()))
+        self.on_names("disk.free", "", Access::Read, |state| {
+            // Whoever is told of little space may give up for that reason.
+            state.failed |= state.limit.is_some();
+            Ok(state.free())
+        })
     }
 
     fn describe(&self) -> String {

@@ -11,7 +11,7 @@ use crate::trace::Event;
 const PAUSE: Duration = Duration::from_millis(300);
 
 impl Runner<'_> {
-    /// Clears up after servers that ended because their disk gave them an error, and starts them again after a while,
+    /// Clears up after servers that ended because their disk gave them an error or has no room, and starts them again after a while,
     /// however often. Any other end is left alone: it fails the run.
     pub(super) fn look_after_servers(&mut self) {
         let now = self.sim.elapsed();

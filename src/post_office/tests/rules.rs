@@ -354,9 +354,21 @@ fn a_damaged_entry_changes_nothing() {
 }
 
 #[test]
+fn the_quotas_of_the_founding_hold_from_the_first_and_no_later_membership_changes_them() {
+    let mut log = Log::default();
+    let founder = || [(1, Name::new("a").expect("a name"), "a:1".to_owned())].into_iter();
+    let quotas = |clients| Some(Quotas { clients, ..Quotas::default() });
+    log.office.founded_by(founder(), quotas(7));
+    assert_eq!(Some(*log.office.quotas()), quotas(7));
+    log.office.founded_by(founder(), quotas(8));
+    log.office.founded_by(founder(), None);
+    assert_eq!(Some(*log.office.quotas()), quotas(7));
+}
+
+#[test]
 fn enrolling_gives_each_disk_an_id_of_its_own() {
     let mut log = Log::default();
-    log.office.founded_by([(1, Name::new("a").expect("a name"), "a:1".to_owned())].into_iter());
+    log.office.founded_by([(1, Name::new("a").expect("a name"), "a:1".to_owned())].into_iter(), None);
     let enroll = |disk, server, address| Command::Enroll { server, address, disk };
     let first = Answer::Enrolled { incarnation: Id::at(1, 0).0 };
     assert_eq!(log.ask(enroll(7, "a", "x:1")), first);
@@ -373,7 +385,7 @@ fn enrolling_gives_each_disk_an_id_of_its_own() {
 #[test]
 fn servers_are_added_and_removed_by_commands() {
     let mut log = Log::default();
-    log.office.founded_by([(1, Name::new("a").expect("a name"), "a:1".to_owned())].into_iter());
+    log.office.founded_by([(1, Name::new("a").expect("a name"), "a:1".to_owned())].into_iter(), None);
     let add = |nonce, server, address| Command::AddServer { nonce, server, address };
     assert_eq!(log.ask(Command::RemoveServer { nonce: 20, server: "a" }), Answer::Refused(Refusal::LastServer));
     assert_eq!(log.ask(add(21, "b", "b:1")), Answer::ServerAdded);

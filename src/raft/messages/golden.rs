@@ -15,7 +15,7 @@ use self::file::Golden;
 use super::super::types::{LeaderId, Member, StoredMembership};
 use super::super::{CheckpointMeta, TypeConfig};
 use super::*;
-use crate::wire::Name;
+use crate::wire::{Name, Quotas};
 use crate::world::RealWorld;
 
 type Config = TypeConfig<RealWorld>;
@@ -25,8 +25,12 @@ fn log_id(term: u64, index: u64) -> LogId {
 }
 
 fn membership() -> Membership {
-    let member = |name, port| Member { name: Name::new(name).unwrap(), address: format!("127.0.0.1:{port}") };
-    let nodes = BTreeMap::from([(1, member("a", 8080)), (2, member("b", 8081)), (1 << 20, member("c", 8082))]);
+    let member = |name, port, quotas| {
+        let (name, address) = (Name::new(name).unwrap(), format!("127.0.0.1:{port}"));
+        Member { name, address, quotas }
+    };
+    let founder = |name, port| member(name, port, Some(Quotas::default()));
+    let nodes = BTreeMap::from([(1, founder("a", 8080)), (2, founder("b", 8081)), (1 << 20, member("c", 8082, None))]);
     let configs = vec![BTreeSet::from([1, 2]), BTreeSet::from([1, 2, 1 << 20])];
     Membership::new(configs, nodes).unwrap()
 }
