@@ -187,7 +187,8 @@ impl SnapshotWriter {
         }
         let mut changes = Vec::with_capacity(records.len());
         for (key, value) in records {
-            if key <= self.last_key && !(self.last_key.is_empty() && changes.is_empty()) {
+            // No key is empty, so the first one is above what `last_key` begins with, too.
+            if key <= self.last_key {
                 return Err(StorageError::BadChunk("the keys are out of order"));
             }
             self.last_key = key.to_vec();

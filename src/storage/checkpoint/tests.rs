@@ -195,6 +195,11 @@ fn a_chunk_that_is_damaged_lost_or_repeated_is_refused() {
     assert!(refused(writer.chunk(&all[0].bytes)), "twice");
     assert!(refused(writer.chunk(&all[2].bytes)), "one is missing");
     assert!(refused(writer.finish(b"1")), "not complete");
+    // The key before the first one is the empty one, which no record has: it could come in every chunk that follows nothing.
+    let empty = open(&FaultDisk::new()).unwrap();
+    empty.flush(&[put(*b"", vec![1])], b"1").unwrap();
+    let mut writer = two.snapshot_writer().unwrap();
+    assert!(refused(writer.chunk(&chunks(&empty.snapshot().unwrap(), 4000)[0].bytes)), "an empty key");
     assert!(contents(&two).unwrap().is_empty());
     drop(two);
     open(&disk.kill()).unwrap();
