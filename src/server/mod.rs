@@ -3,8 +3,9 @@
 //! Reading order: [`run`] here; [`bootstrap`] (founding, joining); [`node`] (what runs once there is an incarnation);
 //! [`listener`] and [`session`] (connections); [`hub`] (the books of a home server: who waits for what); [`delivery`];
 //! [`batches`], [`forward`] and [`proposer`] (commands on their way into the log); [`membership`] and [`operator`];
-//! [`upkeep`] and [`disk_watch`]; [`scrub`]; [`ending`]; [`status`].
+//! [`upkeep`] and [`disk_watch`]; [`scrub`]; [`ending`]; [`status`]; [`backup`], and [`restored`] for what came of one.
 
+mod backup;
 mod batches;
 mod bootstrap;
 mod delivery;
@@ -17,6 +18,7 @@ mod membership;
 mod node;
 mod operator;
 mod proposer;
+mod restored;
 mod scrub;
 mod session;
 mod settings;
@@ -157,7 +159,7 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
                 };
                 // The log first: where there is an identity there has to be a log, so that a lost one is told from
                 // a new one.
-                node::create_log(server).await.map_err(disk_failed)?;
+                node::create_log(server, directory.seed()).await.map_err(disk_failed)?;
                 let made = identity.clone();
                 let set = W::blocking(move || directory.set_identity(made).map(|()| directory));
                 directory = set.await.map_err(disk_failed)?;

@@ -9,17 +9,18 @@ use openraft::errors::Fatal;
 use openraft_rt::watch::WatchReceiver as _;
 use parking_lot::Mutex;
 
+use super::backup::Backups;
 use super::disk_watch::DiskHealth;
 use super::ending::{Ended, StartError};
 use super::hub::Hub;
 use super::proposer::{Clock, Proposer};
-use super::{Abort, Server, ServerError, Settings, delivery, forward, membership, proposer, scrub, upkeep};
+use super::{Abort, Server, ServerError, Settings, delivery, forward, membership, proposer, restored, scrub, upkeep};
 use crate::post_office::{Answer, Effect, PostOffice};
 use crate::raft::{
     self, CheckpointMeta, Heard, Listener, LogId, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability,
     StateMachine, TypeConfig,
 };
-use crate::storage::{Checkpoint, Identity, Log, LogSettings, MetaKey};
+use crate::storage::{Checkpoint, Identity, Log, LogSettings, MetaKey, Seed};
 use crate::wire::command::Command;
 use crate::wire::peer::{BootstrapReply, FoundingMember, Hello, PeerRefusal};
 use crate::wire::{Incarnation, Name, Nonce, Origin, Refusal};
@@ -52,6 +53,8 @@ pub(super) struct Node<W: World> {
     pub set_aside: bool,
     /// What is known of the disk.
     pub health: DiskHealth,
+    /// Backups that are made here.
+    pub backups: Backups,
     /// The last digest and the index it was of.
     digest: Mutex<(u64, u64)>,
     failure: Mutex<Option<Ended>>,
@@ -106,9 +109,15 @@ fn log_settings(settings: &Settings) -> LogSettings {
     }
 }
 
-/// Makes an empty log, before the identity that promises one.
-pub(super) async fn create_log<W: World>(server: &Server<W>) -> io::Result<()> {
-    Log::<W>::open(server.disk.clone(), log_settings(&server.settings)).await.map_err(io::Error::from)?;
+/// Makes an empty log, before the identity that promises one. Behind a restored state it begins where that ends, as if
+/// everything before had been cleaned away: should the state be lost, its lack is noticed.
+pub(super) async fn create_log<W: World>(server: &Server<W>, seed: Option<&Seed>) -> io::Result<()> {
+    let log = Log::<W>::open(server.disk.clone(), log_settings(&server.settings)).await.map_err(io::Error::from)?;
+    if let Some(seed) = seed {
+        let mut encoded = bytes::BytesMut::new();
+        crate::wire::frame::put_postcard(&mut encoded, &raft::restored_at(seed.applied));
+        log.put(MetaKey::Purged, encoded.freeze()).await?;
+    }
     Ok(())
 }
 
@@ -129,9 +138,10 @@ impl<W: World> Node<W> {
         let mut encoded = bytes::BytesMut::new();
         crate::wire::frame::put_postcard(&mut encoded, &boot);
         log.put(MetaKey::Boot, encoded.freeze()).await?;
-        let disk = server.disk.clone();
+        let (disk, founding) = (server.disk.clone(), identity.founding.clone());
         let loaded = W::blocking(move || {
             let checkpoint = Checkpoint::open(disk)?;
+            restored::found(&checkpoint, &founding)?;
             let post_office = raft::load(&checkpoint)?;
             Ok::<_, StartError>((checkpoint, post_office))
         });
@@ -178,6 +188,7 @@ impl<W: World> Node<W> {
             disk: server.disk.clone(),
             set_aside,
             health: DiskHealth::default(),
+            backups: Backups::default(),
             digest: Mutex::new((0, 0)),
             failure: Mutex::new(None),
             failed: tokio::sync::Notify::new(),
