@@ -51,6 +51,7 @@
 //! which runs [`server`] and [`client`] as they are, in a world of its own.
 //!
 //! Arrows point one way: `cli → client, server → raft → storage, post_office → wire`, and everything may use `world`.
+//! `client`, `server` and `cli` know [`backup`], which knows what `raft` does.
 
 pub mod backup;
 pub mod client;

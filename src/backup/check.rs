@@ -43,6 +43,10 @@ pub fn check(file: &dyn File) -> Result<Contents, BadBackup> {
     }
     let office = office?;
     let summary = parts.summary()?;
+    if office.applied() > summary.header.applied {
+        let why = "its header is of an earlier moment than its records".to_owned();
+        return Err(BadBackup::Damaged { at: 0, why });
+    }
     Ok(Contents { summary, totals: office.totals(), state_digest: office.digest() })
 }
 

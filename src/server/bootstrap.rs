@@ -41,7 +41,7 @@ pub(super) struct Standing {
     pub disk: Nonce,
     /// It set something aside.
     pub set_aside: bool,
-    /// The backup whose state it has, if it was restored.
+    /// The state that it begins with, if it was restored ([`Seed::key`]).
     pub backup: Option<u128>,
     /// What keeps it from going on, a sentence each.
     pub problems: Vec<String>,
@@ -56,7 +56,7 @@ pub(super) async fn find_identity<W: World>(
     let me = Standing {
         disk,
         set_aside: directory.has_set_aside(),
-        backup: directory.seed().map(|seed| seed.backup),
+        backup: directory.seed().map(Seed::key),
         problems: Vec::new(),
     };
     let name = &server.settings.name;
@@ -231,7 +231,8 @@ fn decide(
 fn another_state(theirs: Option<u128>, mine: Option<u128>) -> String {
     match (theirs, mine) {
         (Some(theirs), Some(mine)) => format!(
-            "holds the state of another backup ({theirs:032x}; here it is {mine:032x}): restore the same file for all servers"
+            "holds the state of another backup ({theirs:032x}; here it is {mine:032x}): restore the same file for all servers, with \
+             the same version"
         ),
         (Some(_), None) => {
             "holds a restored state, and this server none: restore the same backup for this server, too".to_owned()

@@ -159,15 +159,14 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
                 };
                 // The log first: where there is an identity there has to be a log, so that a lost one is told from
                 // a new one.
-                node::create_log(server, directory.seed()).await.map_err(disk_failed)?;
+                node::create_log(server).await.map_err(disk_failed)?;
                 let made = identity.clone();
                 let set = W::blocking(move || directory.set_identity(made).map(|()| directory));
                 directory = set.await.map_err(disk_failed)?;
                 identity
             }
         };
-        let set_aside = directory.has_set_aside();
-        let reason = match node::Node::start(server, &identity, set_aside).await {
+        let reason = match node::Node::start(server, &directory, &identity).await {
             Ok(node) => {
                 *server.phase.lock() = Phase::Running(node.clone());
                 let asking =

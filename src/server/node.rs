@@ -20,7 +20,7 @@ use crate::raft::{
     self, CheckpointMeta, Heard, Listener, LogId, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability,
     StateMachine, TypeConfig,
 };
-use crate::storage::{Checkpoint, Identity, Log, LogSettings, MetaKey, Seed};
+use crate::storage::{Checkpoint, DataDirectory, Identity, Log, LogSettings, MetaKey};
 use crate::wire::command::Command;
 use crate::wire::peer::{BootstrapReply, FoundingMember, Hello, PeerRefusal};
 use crate::wire::{Incarnation, Name, Nonce, Origin, Refusal};
@@ -109,27 +109,28 @@ fn log_settings(settings: &Settings) -> LogSettings {
     }
 }
 
-/// Makes an empty log, before the identity that promises one. Behind a restored state it begins where that ends, as if
-/// everything before had been cleaned away: should the state be lost, its lack is noticed.
-pub(super) async fn create_log<W: World>(server: &Server<W>, seed: Option<&Seed>) -> io::Result<()> {
-    let log = Log::<W>::open(server.disk.clone(), log_settings(&server.settings)).await.map_err(io::Error::from)?;
-    if let Some(seed) = seed {
-        let mut encoded = bytes::BytesMut::new();
-        crate::wire::frame::put_postcard(&mut encoded, &raft::restored_at(seed.applied));
-        log.put(MetaKey::Purged, encoded.freeze()).await?;
-    }
+/// Makes an empty log, before the identity that promises one.
+pub(super) async fn create_log<W: World>(server: &Server<W>) -> io::Result<()> {
+    Log::<W>::open(server.disk.clone(), log_settings(&server.settings)).await.map_err(io::Error::from)?;
     Ok(())
 }
 
 impl<W: World> Node<W> {
     /// Opens the data and starts Raft.
-    pub async fn start(server: &Arc<Server<W>>, identity: &Identity, set_aside: bool) -> Result<Arc<Self>, StartError> {
+    pub async fn start(
+        server: &Arc<Server<W>>,
+        directory: &DataDirectory,
+        identity: &Identity,
+    ) -> Result<Arc<Self>, StartError> {
         let settings = server.settings.clone();
         let disk = server.disk.clone();
         if W::blocking(move || disk.list("log")).await?.is_empty() {
             return Err(StartError::Damaged("this disk has an identity, and its log is gone".to_owned()));
         }
         let log = Log::<W>::open(server.disk.clone(), log_settings(&settings)).await?;
+        if let Some(seed) = directory.seed() {
+            restored::begin_log(&log, seed).await?;
+        }
         // Lives are counted in the log: batches of an earlier one are told from this one's.
         let boot = match log.get(MetaKey::Boot) {
             Some(bytes) => raft::link::take::<u64>(&bytes)? + 1,
@@ -186,7 +187,7 @@ impl<W: World> Node<W> {
             reachability,
             proposer: Proposer::new(),
             disk: server.disk.clone(),
-            set_aside,
+            set_aside: directory.has_set_aside(),
             health: DiskHealth::default(),
             backups: Backups::default(),
             digest: Mutex::new((0, 0)),

@@ -1,12 +1,30 @@
 //! The first start of a cluster whose state came out of a backup.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use bytes::BytesMut;
 
 use super::ending::StartError;
-use crate::raft::{CheckpointMeta, Member, Membership, StoredMembership};
-use crate::storage::Checkpoint;
-use crate::wire::Incarnation;
+use crate::raft::{CheckpointMeta, Member, Membership, StoredMembership, restored_at};
+use crate::storage::{Checkpoint, Log, MetaKey, Seed};
 use crate::wire::peer::FoundingMember;
+use crate::wire::{Incarnation, frame};
+use crate::world::World;
+
+/// Behind a restored state the log begins where that ends, as if everything before had been cleaned away: should the state
+/// be lost, its lack is noticed. Without effect once it is so.
+///
+/// # Errors
+/// The disk's.
+pub(super) async fn begin_log<W: World>(log: &Log<W>, seed: &Seed) -> io::Result<()> {
+    if log.get(MetaKey::Purged).is_some() {
+        return Ok(());
+    }
+    let mut encoded = BytesMut::new();
+    frame::put_postcard(&mut encoded, &restored_at(seed.applied));
+    log.put(MetaKey::Purged, encoded.freeze()).await
+}
 
 /// A restored checkpoint has a state and no membership: it is the founders', each one's alike, in place of the entry that
 /// begins the log of a cluster that is founded with nothing. Repeated after a crash in between. Blocks.

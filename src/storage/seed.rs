@@ -33,6 +33,13 @@ pub struct Seed {
     pub restored_unix_ms: u64,
 }
 
+impl Seed {
+    /// What servers compare before they found a cluster together: which backup, and where the new cluster's log begins.
+    pub fn key(&self) -> u128 {
+        self.backup ^ u128::from(self.applied)
+    }
+}
+
 /// Reads what there is of it. `None`: nothing was restored here; `Some(None)`: it was begun and not finished.
 pub(super) fn read(disk: &dyn Disk) -> Result<Option<Option<Seed>>, Problem> {
     let Some(bytes) = small_file::read(disk, FILE, KIND)? else { return Ok(None) };

@@ -216,7 +216,7 @@ pub enum BootstrapReply {
         disk: Nonce,
         /// The servers it was told of, names ascending: they must be the same ones.
         servers: Vec<ServerAddress>,
-        /// The backup's digest: it must be the same one, too.
+        /// Names the state: it must be the same one, too.
         backup: u128,
     },
 }
