@@ -15,7 +15,7 @@ use restante::storage::Restoring;
 use restante::wire::client::{Reply, SendFailure};
 use restante::wire::command::Command;
 use restante::wire::{Nonce, Number, Position, Refusal, SendOutcome, StreamId};
-use restante::world::{Host, RealDisk, RealNetwork};
+use restante::world::{Host, RealDisk, RealNetwork, RealWorld};
 use support::raw::Raw;
 use support::traffic::{client, name, within};
 use support::{Cluster, PATIENCE, problems, run, run_briefly, wait_for};
@@ -187,7 +187,7 @@ async fn a_backup_under_traffic_becomes_a_cluster_that_has_everything_from_befor
     let mut settings = ClientSettings::new(new.addresses());
     settings.cluster = Some(old_cluster);
     let host = Host { network: Arc::new(RealNetwork), disk: None };
-    let refused = Client::start(settings, host).await.expect_err("it is told");
+    let refused = Client::<RealWorld>::start(settings, host).await.expect_err("it is told");
     assert!(matches!(refused, Error::WrongCluster { .. }), "{refused}");
     let mut raw = Raw::welcome(&new.address(1));
     assert_eq!(open_stream(&mut raw, NONCE, "alice"), by_hand, "its stream is still open");
@@ -320,7 +320,7 @@ async fn a_backup_whose_server_dies_goes_on_with_another_one() {
     let mut settings = ClientSettings::new(cluster.addresses());
     settings.timeout = Duration::from_secs(5);
     let host = Host { network: Arc::new(RealNetwork), disk: None };
-    let saver = Client::start(settings, host).await.expect("the cluster serves");
+    let saver: Client = Client::start(settings, host).await.expect("the cluster serves");
     let mut killed = None;
     let disk = Arc::new(RealDisk::new(cluster.directory()).expect("a directory"));
     let server = saver.server();

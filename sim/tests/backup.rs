@@ -224,9 +224,13 @@ async fn save<W: World>(host: Host, seen: Arc<Mutex<Seen>>) -> Result<Vec<u8>, S
 }
 
 async fn go_on_in_the_new_one<W: World>(seat: &ClientSeat, old: ClusterId, seen: &Mutex<Seen>) -> Result<(), String> {
-    match connect::<W>(&seat.host, NEW, Some(old)).await {
-        Err(Error::WrongCluster { .. }) => {}
-        other => return Err(format!("a client of the old cluster was not told so: {other:?}")),
+    // A server that has not founded it yet greets everybody, and knows nothing.
+    let told = match connect::<W>(&seat.host, NEW, Some(old)).await {
+        Ok(client) => client.who().await.err(),
+        Err(error) => Some(error),
+    };
+    if !matches!(told, Some(Error::WrongCluster { .. })) {
+        return Err(format!("a client of the old cluster was not told so: {told:?}"));
     }
     let client = connect::<W>(&seat.host, NEW, None).await.map_err(words)?;
     let waiting = loop {
