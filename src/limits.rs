@@ -35,6 +35,10 @@ pub const ENTRY_BYTES_MAX: usize = 4 << 20;
 pub const PEER_FRAME_BYTES_MAX: usize = 16 << 20;
 /// Bytes of a snapshot sent in one chunk.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+/// Bytes of records in one block of a backup, about: one large record may be more.
+pub const BACKUP_CHUNK_BYTES: usize = 256 << 10;
+/// Bytes of a backup in one frame.
+pub const BACKUP_PART_BYTES: usize = 512 << 10;
 /// Acknowledged ranges that one acknowledgement may name above its cumulative position.
 pub const ACKNOWLEDGE_RANGES_MAX: usize = 128;
 /// Servers that may belong to one cluster, and that a client remembers.
@@ -75,6 +79,13 @@ pub const LOG_CACHE_BYTES_DEFAULT: u64 = 64 << 20;
 pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
 /// How long a disk may do nothing, although something is to be written, before it counts as hanging, by default.
 pub const DISK_PATIENCE_DEFAULT: Duration = Duration::from_secs(1);
+/// Backups that one server makes at a time, by default.
+pub const BACKUPS_DEFAULT: usize = 2;
+/// How long a backup waits for its client to ask for more.
+pub const BACKUP_IDLE: Duration = Duration::from_secs(60);
+/// While a backup is read, the checkpoint keeps what is in it: by so many bytes, or by its own size if that is more, the
+/// checkpoint's file may grow before a backup that is too slow is ended.
+pub const BACKUP_GROWTH_BYTES: u64 = 1 << 30;
 /// Time within which everything on the disk is read and verified, by default.
 pub const SCRUB_PERIOD_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -83,6 +94,7 @@ const _: () = {
     assert!(BATCH_BYTES_MAX < ENTRY_BYTES_MAX, "a full batch must fit an entry");
     assert!(ENTRY_BYTES_MAX * 2 < PEER_FRAME_BYTES_MAX, "an append must carry at least one full entry");
     assert!(SNAPSHOT_CHUNK_BYTES * 2 < PEER_FRAME_BYTES_MAX, "a chunk must fit a frame");
+    assert!(BACKUP_PART_BYTES + 64 < CLIENT_FRAME_BYTES_MAX, "a part of a backup must fit a frame");
     assert!(BATCH_COMMANDS_MAX <= ENTRY_COMMANDS_MAX && ENTRY_COMMANDS_MAX < 1 << 16, "ordinals are 16 bits");
     assert!(READER_WINDOW_DEFAULT <= READER_WINDOW_MAX);
     assert!((ENTRY_BYTES_MAX as u64) * 4 <= SEGMENT_BYTES_DEFAULT, "a segment holds several entries");

@@ -62,6 +62,9 @@ impl Place {
 pub const PLACES: &[Place] = &[
     // Founding, joining, elections.
     told("a cluster founded"),
+    told("a cluster founded with a backup's state").rare(),
+    told("a backup made").rare(),
+    told("a backup that was too slow").rare(),
     told("a cluster joined with a new disk"),
     told("an incarnation given"),
     told("a leader elected"),

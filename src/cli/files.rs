@@ -6,7 +6,11 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use restante::world::{Disk, File, RealDisk};
 
 use super::failure::{Exit, Failure};
 
@@ -77,6 +81,77 @@ pub fn temporary(prefix: &str) -> Result<tempfile::TempDir, Failure> {
 pub fn this_program() -> Result<PathBuf, Failure> {
     std::env::current_exe()
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot tell where this program is: {error}")))
+}
+
+/// A file that is only read.
+#[derive(Debug)]
+pub struct ReadOnly(fs::File);
+
+impl File for ReadOnly {
+    fn len(&self) -> io::Result<u64> {
+        self.0.metadata().map(|metadata| metadata.len())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, _offset: u64, _bytes: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn set_len(&self, _bytes: u64) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Opens a file that is to be read at any place.
+///
+/// # Errors
+/// The system's.
+pub fn open_to_read(path: &Path) -> Result<ReadOnly, Failure> {
+    open(path).map(ReadOnly)
+}
+
+/// The directory that a file is to be in, and the file's name in it.
+///
+/// # Errors
+/// The path names no file, or the directory is not there.
+pub fn directory_of(path: &Path) -> Result<(Arc<dyn Disk>, String), Failure> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return Err(Failure::new(Exit::Usage, format!("{} is not the name of a file", path.display())));
+    };
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !directory.is_dir() {
+        return Err(Failure::new(Exit::Usage, format!("{} is not a directory: make it first", directory.display())));
+    }
+    let disk = RealDisk::new(directory).map_err(|error| failed("write to", directory, &error))?;
+    Ok((Arc::new(disk), name.to_owned()))
+}
+
+/// Makes sure that nothing is in a directory, or that it is not there.
+///
+/// # Errors
+/// It is not empty, or the system's.
+pub fn is_free(path: &Path) -> Result<(), Failure> {
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            for entry in entries {
+                let name = entry.map_err(|error| failed("read", path, &error))?.file_name();
+                if !["lock", "lost+found"].iter().any(|ignored| name == *ignored) {
+                    return Err(Failure::new(Exit::DirectoryInUse, format!("{} is not empty", path.display()))
+                        .hint("A backup is restored into an empty directory: empty it, or name another one."));
+                }
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("read", path, &error)),
+    }
 }
 
 fn failed(verb: &str, path: &Path, error: &io::Error) -> Failure {

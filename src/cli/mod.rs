@@ -3,6 +3,7 @@
 //! Whatever talks to a cluster does so through [`restante::client`] alone; `serve` hands over to [`restante::server`].
 //! `cluster` and `demo` run servers as child processes of this very program.
 
+mod backup;
 mod children;
 mod cluster;
 mod demo;
@@ -16,6 +17,7 @@ mod observe;
 mod output;
 mod reach;
 mod register;
+mod restore;
 mod send;
 mod serve;
 mod status;
@@ -71,6 +73,8 @@ enum Command {
     Listen(listen::Listen),
     Who(who::Who),
     Status(status::Status),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     Demo(demo::Demo),
 }
 
@@ -117,6 +121,8 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Listen(listen) => listen.run(reach).await,
         Command::Who(who) => who.run(reach).await,
         Command::Status(status) => status.run(reach).await,
+        Command::Backup(backup) => backup.run(reach).await,
+        Command::Restore(restore) => restore.run().await,
         Command::Demo(demo) => demo.run().await,
     }
 }

@@ -91,6 +91,11 @@ pub struct Serve {
           value_parser = values::duration, help_heading = "Limits of this server")]
     scrub_period: Duration,
 
+    /// Backups that are made here at a time
+    #[arg(long, value_name = "N", env = "RESTANTE_BACKUPS", default_value_t = limits::BACKUPS_DEFAULT,
+          help_heading = "Limits of this server")]
+    backups: usize,
+
     /// Messages that may wait in one inbox
     #[arg(long, value_name = "N", env = "RESTANTE_INBOX_MESSAGES", default_value_t = limits::INBOX_MESSAGES_DEFAULT,
           help_heading = "Quotas (taken over when the cluster is founded)")]
@@ -172,6 +177,7 @@ impl Serve {
         settings.disk_reserve_bytes = self.disk_reserve.0;
         settings.disk_patience = self.disk_patience;
         settings.scrub_period = self.scrub_period;
+        settings.backups = self.backups;
         settings.quotas = Quotas {
             inbox_messages: self.inbox_messages,
             inbox_bytes: self.inbox_bytes.0,
@@ -193,8 +199,12 @@ fn explain(error: &ServerError) -> Failure {
             return Failure::new(Exit::AddressInUse, error.to_string())
                 .hint("Stop what listens there, or give another address.");
         }
-        ServerError::Data(OpenError::InUse { .. } | OpenError::NotOurs { .. }) => Exit::DirectoryInUse,
-        ServerError::Data(OpenError::NewerFormat { .. } | OpenError::Damaged { .. })
+        ServerError::Data(OpenError::InUse { .. } | OpenError::NotOurs { .. } | OpenError::NotEmpty { .. }) => {
+            Exit::DirectoryInUse
+        }
+        ServerError::Data(
+            OpenError::NewerFormat { .. } | OpenError::Damaged { .. } | OpenError::HalfRestored { .. },
+        )
         | ServerError::OtherServer { .. }
         | ServerError::Retired(_) => Exit::BadData,
         ServerError::Disk(_) => Exit::DiskFailed,

@@ -92,7 +92,7 @@ impl<W: World> Client<W> {
         Ok(client)
     }
 
-    fn ask(&self, work: impl FnOnce(&mut Session, Duration, usize)) -> Asking {
+    pub(super) fn ask(&self, work: impl FnOnce(&mut Session, Duration, usize)) -> Asking {
         self.handle.0.request(|session, now, token| work(session, now, token))
     }
 
@@ -252,6 +252,6 @@ impl<W: World> Client<W> {
 }
 
 /// The session answers each request in kind.
-fn unexpected<T>(answer: &Answer) -> T {
+pub(super) fn unexpected<T>(answer: &Answer) -> T {
     unreachable!("an answer of another kind: {answer:?}")
 }

@@ -275,6 +275,10 @@ impl Session {
             Request::AddServer { nonce, .. }
             | Request::RemoveServer { nonce, .. }
             | Request::TransferLeadership { nonce, .. } => self.reply(&Reply::Done { nonce }),
+            Request::Backup { nonce } | Request::ReadBackup { nonce, .. } => {
+                let refusal = Refusal::BackupEnded { why: "this fake makes none".into() };
+                self.reply(&Reply::Refused { nonce: Some(nonce), refusal });
+            }
             Request::Goodbye => {
                 self.office.lock().goodbyes += 1;
                 self.cut = true;

@@ -3,6 +3,7 @@
 //! * [`Client`]: connects, registers, asks; its connection moves by itself to a live server
 //! * [`SendStream`]: sends in order; thousands may wait for their [`Receipt`]s
 //! * [`Inbox`]: deliveries in order, acknowledged explicitly
+//! * [`Backup`]: the whole post office in one file
 //!
 //! Inside: [`session`] is a pure state machine that knows what to send next and what a reply means; [`driver`] is the
 //! task that carries its frames; [`shared`] is what the two and the handles share.
@@ -11,6 +12,7 @@
 //! has a number and every other request a nonce.
 
 mod api;
+mod backup;
 mod driver;
 mod error;
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod stream;
 mod tests;
 
 pub use self::api::Client;
+pub use self::backup::{Backup, BackupError};
 pub use self::error::{Doubt, Error, SendError};
 pub use self::inbox::Inbox;
 pub use self::message::{Delivery, Message, Receipt, Registration};

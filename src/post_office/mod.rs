@@ -7,7 +7,8 @@
 //!   commands that have a nonce.
 //! * `registry`, `streams`, `inbox`, `messages`, `servers` are the parts of the state, each with its own rules.
 //! * `limits` says what is malformed and what the quotas forbid.
-//! * `view` reads; `records`, `describe`, `checkpoint` and `load` keep the state on a disk and bring it back.
+//! * `view` reads; `records`, `describe`, `checkpoint` and `load` keep the state on a disk and bring it back,
+//!   `restored` into another cluster.
 //!
 //! Ids are never used again: each is made of the log index and the place of its command in the entry, counted over all
 //! the batches in it.
@@ -23,6 +24,7 @@ mod messages;
 mod records;
 mod registry;
 mod requests;
+mod restored;
 mod servers;
 mod streams;
 #[cfg(test)]
@@ -33,7 +35,8 @@ pub use checkpoint::Change;
 pub use effect::{Answer, BatchVerdict, Effect};
 pub use limits::{MalformedCommand, check_command};
 pub use load::LoadError;
-pub use records::{BadRecord, content_key, content_of};
+pub use records::{BadRecord, RECORDS_VERSION, content_key, content_of};
+pub use restored::{Standing, restored_record, standing_key, standing_of};
 pub use servers::Listed;
 pub use view::{Content, ReaderView, RegistrationView, StreamView, Totals, Waiting};
 

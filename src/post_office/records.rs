@@ -10,7 +10,7 @@ use super::streams::Outcome;
 use crate::wire::{Epoch, MessageId, Nonce, Number, Quotas, RegistrationId, ShardId, StreamId, Time};
 
 /// The version of every record that is written now.
-const VERSION: u8 = 1;
+pub const RECORDS_VERSION: u8 = 1;
 /// The one shard there is.
 const SHARD: ShardId = 0;
 
@@ -215,14 +215,14 @@ pub fn content_of(value: &Bytes) -> Result<Bytes, BadRecord> {
 /// A record's value, apart from a content.
 pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     // Our own records have known lengths and a vector cannot run out: there is nothing that could fail.
-    postcard::to_extend(record, vec![VERSION]).expect("a record encodes")
+    postcard::to_extend(record, vec![RECORDS_VERSION]).expect("a record encodes")
 }
 
 /// A record and what stands behind it.
 pub(super) fn decode<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<(T, &'a [u8]), BadRecord> {
     match value.split_first() {
-        Some((&VERSION, rest)) => Ok(postcard::take_from_bytes(rest)?),
-        Some((&found, _)) => Err(BadRecord::Newer { found, known: VERSION }),
+        Some((&RECORDS_VERSION, rest)) => Ok(postcard::take_from_bytes(rest)?),
+        Some((&found, _)) => Err(BadRecord::Newer { found, known: RECORDS_VERSION }),
         None => Err(BadRecord::Value(postcard::Error::DeserializeUnexpectedEnd)),
     }
 }

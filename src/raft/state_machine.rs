@@ -80,7 +80,8 @@ impl CheckpointMeta {
         super::link::take(bytes)
     }
 
-    fn encode(&self) -> Bytes {
+    /// For the checkpoint.
+    pub fn encode(&self) -> Bytes {
         let mut bytes = bytes::BytesMut::new();
         frame::put_postcard(&mut bytes, self);
         bytes.freeze()

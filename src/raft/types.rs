@@ -51,6 +51,11 @@ pub type CommittedLeaderId = <LeaderId as RaftLeaderId>::Committed;
 pub type Vote = openraft::impls::Vote<LeaderId>;
 /// Term and index of an entry.
 pub type LogId = openraft::LogId<CommittedLeaderId>;
+/// The entry that a restored state stands for: none was ever written there, so it has a term before the first.
+pub fn restored_at(index: u64) -> LogId {
+    LogId::new(LeaderId::new(0, 0).to_committed(), index)
+}
+
 /// Who votes and who learns.
 pub type Membership = openraft::Membership<Incarnation, Member>;
 /// A membership and the entry it came with.

@@ -7,6 +7,9 @@
 //! learner and lets it replace the name's old incarnation when it has caught up ([`super::membership`]).
 //!
 //! A server that set damaged files aside is not empty: it founds nothing, and nothing is founded without it.
+//!
+//! A cluster may begin with the state of a backup ([`crate::backup`]). Its servers found it as empty ones do, if that state
+//! is there on every one of them. Such a directory joins nothing: what it holds would be lost for what the others have.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use std::time::Duration;
 use super::node::Node;
 use super::{Phase, Server, ServerError};
 use crate::raft::link::{Link, LinkError};
-use crate::storage::{DataDirectory, Identity};
+use crate::storage::{DataDirectory, Identity, Seed};
 use crate::wire::peer::{self, Bootstrap, BootstrapReply, Founding, FoundingMember, Hello, PeerRefusal, Purpose};
 use crate::wire::{self, ClusterId, Name, Nonce, ServerAddress};
 use crate::world::{Host, World};
@@ -38,6 +41,8 @@ pub(super) struct Standing {
     pub disk: Nonce,
     /// It set something aside.
     pub set_aside: bool,
+    /// The state that it begins with, if it was restored ([`Seed::key`]).
+    pub backup: Option<u128>,
     /// What keeps it from going on, a sentence each.
     pub problems: Vec<String>,
 }
@@ -48,12 +53,17 @@ pub(super) async fn find_identity<W: World>(
     directory: &DataDirectory,
 ) -> Result<Option<Identity>, ServerError> {
     let disk = directory.disk_id();
-    let set_aside = directory.has_set_aside();
+    let me = Standing {
+        disk,
+        set_aside: directory.has_set_aside(),
+        backup: directory.seed().map(Seed::key),
+        problems: Vec::new(),
+    };
     let name = &server.settings.name;
     let servers = server.settings.servers();
     let mut told: Vec<String> = Vec::new();
     let mut rounds = 0;
-    *server.phase.lock() = Phase::Bootstrapping(Standing { disk, set_aside, problems: Vec::new() });
+    *server.phase.lock() = Phase::Bootstrapping(me.clone());
     loop {
         let others = servers.iter().filter(|s| s.name != *name);
         let probe = Bootstrap::Probe { disk, servers: servers.clone() };
@@ -62,7 +72,7 @@ pub(super) async fn find_identity<W: World>(
             others.map(|other| async move { (other, ask::<W>(&server.host, name, other, probe, PATIENCE).await) });
         let answers = futures::future::join_all(probes).await;
         let mut problems = Vec::new();
-        let found = decide(name, disk, set_aside, &servers, &answers, rounds, &mut problems);
+        let found = decide(name, &me, &servers, &answers, rounds, &mut problems);
         let identity = match found {
             Decision::Adopt(identity) => Some(identity),
             Decision::Found(members) => {
@@ -70,7 +80,14 @@ pub(super) async fn find_identity<W: World>(
                 let incarnation = members.iter().find(|f| f.server.name == *name).map_or(0, |f| f.incarnation);
                 let founding = Founding { members, quotas: server.settings.quotas };
                 W::reached("a cluster founded");
-                tracing::info!(%cluster, "every listed server is empty: founding a cluster");
+                match directory.seed() {
+                    None => tracing::info!(%cluster, "every listed server is empty: founding a cluster"),
+                    Some(seed) => {
+                        W::reached("a cluster founded with a backup's state");
+                        let Seed { backup, from, .. } = seed;
+                        tracing::info!(%cluster, %from, backup = format!("{backup:032x}"), "founding a cluster with a restored state");
+                    }
+                }
                 Some(Identity { cluster, name: name.clone(), incarnation, founding: Some(founding) })
             }
             Decision::Join(member) => {
@@ -109,7 +126,7 @@ pub(super) async fn find_identity<W: World>(
             }
             told.clone_from(&problems);
         }
-        *server.phase.lock() = Phase::Bootstrapping(Standing { disk, set_aside, problems });
+        *server.phase.lock() = Phase::Bootstrapping(Standing { problems, ..me.clone() });
         W::sleep(ROUND).await;
     }
 }
@@ -129,32 +146,42 @@ enum Decision {
 
 fn decide(
     name: &Name,
-    disk: Nonce,
-    set_aside: bool,
+    me: &Standing,
     servers: &[ServerAddress],
     answers: &[(&ServerAddress, io::Result<BootstrapReply>)],
     round: u32,
     problems: &mut Vec<String>,
 ) -> Decision {
+    let disk = me.disk;
     let mut empty = vec![(name.clone(), disk)];
     let mut members = Vec::new();
     for (other, answer) in answers {
+        // Those without a cluster may found one if they begin with the same state.
+        let begins_with = match answer {
+            Ok(BootstrapReply::Restored { backup, .. }) => Some(*backup),
+            _ => None,
+        };
         match answer {
             Ok(BootstrapReply::Member { cluster, founding }) => {
                 let founders = founding.iter().flat_map(|founding| &founding.members);
-                if let Some(me) = founders.into_iter().find(|f| f.server.name == *name && f.disk == disk) {
+                if let Some(listed) = founders.into_iter().find(|f| f.server.name == *name && f.disk == disk) {
                     return Decision::Adopt(Identity {
                         cluster: *cluster,
                         name: name.clone(),
-                        incarnation: me.incarnation,
+                        incarnation: listed.incarnation,
                         founding: founding.clone(),
                     });
                 }
                 members.push(*other);
             }
-            Ok(BootstrapReply::Empty { disk, servers: theirs }) => {
-                if theirs == servers {
+            Ok(
+                BootstrapReply::Empty { disk, servers: theirs }
+                | BootstrapReply::Restored { disk, servers: theirs, .. },
+            ) => {
+                if theirs == servers && begins_with == me.backup {
                     empty.push((other.name.clone(), *disk));
+                } else if theirs == servers {
+                    problems.push(format!("{} {}", other.name, another_state(begins_with, me.backup)));
                 } else {
                     problems.push(format!(
                         "{} was told of other servers ({}): give all the same --cluster",
@@ -174,11 +201,19 @@ fn decide(
             Err(error) => problems.push(format!("{} at {} cannot be asked: {error}", other.name, other.address)),
         }
     }
+    if let (Some(member), Some(_)) = (members.first(), me.backup) {
+        problems.push(format!(
+            "{} at {} belongs to a cluster already, and this server holds a restored state that one is to be founded with: \
+             check the addresses; to join that cluster, start with an empty directory",
+            member.name, member.address
+        ));
+        return Decision::Wait;
+    }
     if !members.is_empty() {
         // Another one each round: one of them may be cut off from the rest.
         return Decision::Join(members[round as usize % members.len()].clone());
     }
-    if set_aside {
+    if me.set_aside {
         problems.push("this server set damaged data aside: it can join a cluster, but not found one".to_owned());
         return Decision::Wait;
     }
@@ -192,6 +227,22 @@ fn decide(
         return Decision::Found(founders.collect());
     }
     Decision::Wait
+}
+
+/// Why the two cannot found a cluster together.
+fn another_state(theirs: Option<u128>, mine: Option<u128>) -> String {
+    match (theirs, mine) {
+        (Some(theirs), Some(mine)) => format!(
+            "holds the state of another backup ({theirs:032x}; here it is {mine:032x}): restore the same file for all servers, with \
+             the same version"
+        ),
+        (Some(_), None) => {
+            "holds a restored state, and this server none: restore the same backup for this server, too".to_owned()
+        }
+        (None, _) => {
+            "is empty, and this server holds a restored state: restore the same backup for all servers".to_owned()
+        }
+    }
 }
 
 /// Asks another server a question, in the name of `me`.
@@ -248,7 +299,11 @@ pub(super) async fn answer<W: World>(server: &Server<W>, asker: &Name, question:
         (Phase::Starting, _) => BootstrapReply::Refused("it is still starting".to_owned()),
         (Phase::Bootstrapping(Standing { set_aside: true, .. }), Bootstrap::Probe { .. }) => BootstrapReply::SetAside,
         (Phase::Bootstrapping(standing), Bootstrap::Probe { .. }) => {
-            BootstrapReply::Empty { disk: standing.disk, servers: server.settings.servers() }
+            let (disk, servers) = (standing.disk, server.settings.servers());
+            match standing.backup {
+                Some(backup) => BootstrapReply::Restored { disk, servers, backup },
+                None => BootstrapReply::Empty { disk, servers },
+            }
         }
         (Phase::Bootstrapping(_), Bootstrap::Join { .. }) => {
             BootstrapReply::Refused("it belongs to no cluster yet".to_owned())
@@ -276,12 +331,54 @@ mod tests {
     }
 
     fn decision(name: &str, set_aside: bool, answers: Vec<io::Result<BootstrapReply>>) -> (Decision, Vec<String>) {
+        decision_with(name, set_aside, None, answers)
+    }
+
+    fn decision_with(
+        name: &str,
+        set_aside: bool,
+        backup: Option<u128>,
+        answers: Vec<io::Result<BootstrapReply>>,
+    ) -> (Decision, Vec<String>) {
         let (servers, name) = (servers(), Name::new(name).unwrap());
         let others: Vec<_> = servers.iter().filter(|s| s.name != name).collect();
         let answers: Vec<_> = others.into_iter().zip(answers).collect();
         let mut problems = Vec::new();
-        let decision = decide(&name, 7, set_aside, &servers, &answers, 0, &mut problems);
+        let me = Standing { disk: 7, set_aside, backup, problems: Vec::new() };
+        let decision = decide(&name, &me, &servers, &answers, 0, &mut problems);
         (decision, problems)
+    }
+
+    fn restored(disk: Nonce, backup: u128) -> io::Result<BootstrapReply> {
+        Ok(BootstrapReply::Restored { disk, servers: servers(), backup })
+    }
+
+    #[test]
+    fn a_restored_state_is_founded_with_only_if_all_have_it_and_joins_nothing() {
+        let decide = |backup, answers| decision_with("a", false, backup, answers);
+        let (found, _) = decide(Some(5), vec![restored(8, 5), restored(9, 5)]);
+        let Decision::Found(founders) = found else { panic!("{found:?}") };
+        assert_eq!(founders.iter().map(|f| (f.incarnation, f.disk)).collect::<Vec<_>>(), [(1, 7), (2, 8), (3, 9)]);
+        for (mine, answers, problem) in [
+            (Some(5), vec![restored(8, 5), empty(9)], "c is empty"),
+            (Some(5), vec![restored(8, 6), restored(9, 5)], "b holds the state of another backup"),
+            (None, vec![empty(8), restored(9, 5)], "c holds a restored state, and this server none"),
+        ] {
+            let (found, problems) = decide(mine, answers);
+            assert_eq!(found, Decision::Wait);
+            assert!(problems[0].contains(problem), "{problems:?}");
+        }
+        let member = |disk| {
+            let founder = FoundingMember { server: servers()[0].clone(), incarnation: 1, disk };
+            Ok(BootstrapReply::Member {
+                cluster: ClusterId(1),
+                founding: Some(Founding { members: vec![founder], quotas: wire::Quotas::default() }),
+            })
+        };
+        assert!(matches!(decide(Some(5), vec![restored(8, 5), member(7)]).0, Decision::Adopt(_)));
+        let (found, problems) = decide(Some(5), vec![restored(8, 5), member(6)]);
+        assert_eq!(found, Decision::Wait, "another cluster is none of its business");
+        assert!(problems[0].contains("belongs to a cluster already"), "{problems:?}");
     }
 
     #[test]

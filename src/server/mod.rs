@@ -3,8 +3,9 @@
 //! Reading order: [`run`] here; [`bootstrap`] (founding, joining); [`node`] (what runs once there is an incarnation);
 //! [`listener`] and [`session`] (connections); [`hub`] (the books of a home server: who waits for what); [`delivery`];
 //! [`batches`], [`forward`] and [`proposer`] (commands on their way into the log); [`membership`] and [`operator`];
-//! [`upkeep`] and [`disk_watch`]; [`scrub`]; [`ending`]; [`status`].
+//! [`upkeep`] and [`disk_watch`]; [`scrub`]; [`ending`]; [`status`]; [`backup`], and [`restored`] for what came of one.
 
+mod backup;
 mod batches;
 mod bootstrap;
 mod delivery;
@@ -17,6 +18,7 @@ mod membership;
 mod node;
 mod operator;
 mod proposer;
+mod restored;
 mod scrub;
 mod session;
 mod settings;
@@ -164,8 +166,7 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
                 identity
             }
         };
-        let set_aside = directory.has_set_aside();
-        let reason = match node::Node::start(server, &identity, set_aside).await {
+        let reason = match node::Node::start(server, &directory, &identity).await {
             Ok(node) => {
                 *server.phase.lock() = Phase::Running(node.clone());
                 let asking =

@@ -9,17 +9,18 @@ use openraft::errors::Fatal;
 use openraft_rt::watch::WatchReceiver as _;
 use parking_lot::Mutex;
 
+use super::backup::Backups;
 use super::disk_watch::DiskHealth;
 use super::ending::{Ended, StartError};
 use super::hub::Hub;
 use super::proposer::{Clock, Proposer};
-use super::{Abort, Server, ServerError, Settings, delivery, forward, membership, proposer, scrub, upkeep};
+use super::{Abort, Server, ServerError, Settings, delivery, forward, membership, proposer, restored, scrub, upkeep};
 use crate::post_office::{Answer, Effect, PostOffice};
 use crate::raft::{
     self, CheckpointMeta, Heard, Listener, LogId, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability,
     StateMachine, TypeConfig,
 };
-use crate::storage::{Checkpoint, Identity, Log, LogSettings, MetaKey};
+use crate::storage::{Checkpoint, DataDirectory, Identity, Log, LogSettings, MetaKey};
 use crate::wire::command::Command;
 use crate::wire::peer::{BootstrapReply, Founding, FoundingMember, Hello, PeerRefusal};
 use crate::wire::{Incarnation, Name, Nonce, Origin, Refusal};
@@ -52,6 +53,8 @@ pub(super) struct Node<W: World> {
     pub set_aside: bool,
     /// What is known of the disk.
     pub health: DiskHealth,
+    /// Backups that are made here.
+    pub backups: Backups,
     /// The last digest and the index it was of.
     digest: Mutex<(u64, u64)>,
     failure: Mutex<Option<Ended>>,
@@ -114,13 +117,20 @@ pub(super) async fn create_log<W: World>(server: &Server<W>) -> io::Result<()> {
 
 impl<W: World> Node<W> {
     /// Opens the data and starts Raft.
-    pub async fn start(server: &Arc<Server<W>>, identity: &Identity, set_aside: bool) -> Result<Arc<Self>, StartError> {
+    pub async fn start(
+        server: &Arc<Server<W>>,
+        directory: &DataDirectory,
+        identity: &Identity,
+    ) -> Result<Arc<Self>, StartError> {
         let settings = server.settings.clone();
         let disk = server.disk.clone();
         if W::blocking(move || disk.list("log")).await?.is_empty() {
             return Err(StartError::Damaged("this disk has an identity, and its log is gone".to_owned()));
         }
         let log = Log::<W>::open(server.disk.clone(), log_settings(&settings)).await?;
+        if let Some(seed) = directory.seed() {
+            restored::begin_log(&log, seed).await?;
+        }
         // Lives are counted in the log: batches of an earlier one are told from this one's.
         let boot = match log.get(MetaKey::Boot) {
             Some(bytes) => raft::link::take::<u64>(&bytes)? + 1,
@@ -129,9 +139,10 @@ impl<W: World> Node<W> {
         let mut encoded = bytes::BytesMut::new();
         crate::wire::frame::put_postcard(&mut encoded, &boot);
         log.put(MetaKey::Boot, encoded.freeze()).await?;
-        let disk = server.disk.clone();
+        let (disk, founding) = (server.disk.clone(), identity.founding.clone());
         let loaded = W::blocking(move || {
             let checkpoint = Checkpoint::open(disk)?;
+            restored::found(&checkpoint, founding.as_ref())?;
             let post_office = raft::load(&checkpoint)?;
             Ok::<_, StartError>((checkpoint, post_office))
         });
@@ -176,8 +187,9 @@ impl<W: World> Node<W> {
             reachability,
             proposer: Proposer::new(),
             disk: server.disk.clone(),
-            set_aside,
+            set_aside: directory.has_set_aside(),
             health: DiskHealth::default(),
+            backups: Backups::default(),
             digest: Mutex::new((0, 0)),
             failure: Mutex::new(None),
             failed: tokio::sync::Notify::new(),

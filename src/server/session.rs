@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::hub::SessionId;
 use super::node::Node;
-use super::{Server, operator, status};
+use super::{Server, backup, operator, status};
 use crate::limits;
 use crate::post_office::check_command;
 use crate::raft::link::{FrameReader, FrameWriter, take};
@@ -57,7 +57,7 @@ pub(super) async fn serve<W: World>(
             return serve_limited::<W>(reader, writer, welcome, reason, || status::of_node(&node)).await;
         }
     };
-    let session = Session { node: node.clone(), id };
+    let session = Session { node: node.clone(), id, backups: backup::Desk::default() };
     let ended = tokio::select! {
         biased;
         ended = write_all::<W>(&node, id, &wake, writer) => ended,
@@ -166,6 +166,7 @@ async fn write_all<W: World>(
 struct Session<W: World> {
     node: Arc<Node<W>>,
     id: SessionId,
+    backups: backup::Desk,
 }
 
 impl<W: World> Drop for Session<W> {
@@ -285,6 +286,10 @@ impl<W: World> Session<W> {
                 Ok(()) => Reply::Done { nonce },
                 Err(refusal) => Reply::Refused { nonce: Some(nonce), refusal },
             },
+            // They take long, and the client's other requests are not to wait for it.
+            Request::Backup { .. } | Request::ReadBackup { .. } => {
+                return self.backups.ask(&self.node, self.id, request);
+            }
             Request::Hello { .. } | Request::Ping(_) | Request::Goodbye => return,
         };
         let mut books = self.node.hub.lock();

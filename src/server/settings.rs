@@ -41,6 +41,8 @@ pub struct Settings {
     pub disk_patience: Duration,
     /// Everything on the disk is read and verified within this time, again and again.
     pub scrub_period: Duration,
+    /// Backups that it makes at a time.
+    pub backups: usize,
 }
 
 /// Settings that contradict each other.
@@ -110,6 +112,7 @@ impl Settings {
             disk_reserve_bytes: limits::DISK_RESERVE_BYTES_DEFAULT,
             disk_patience: limits::DISK_PATIENCE_DEFAULT,
             scrub_period: limits::SCRUB_PERIOD_DEFAULT,
+            backups: limits::BACKUPS_DEFAULT,
         }
     }
 

@@ -4,6 +4,7 @@
 //! lock            held while a process runs
 //! manifest        magic number, format, the disk's id, when it was made
 //! identity        which server of which cluster this is; missing until it has joined one
+//! restored        the state came out of a backup, and which one
 //! log/            the write-ahead log
 //! checkpoint/     the state
 //! quarantine/     what was set aside, for a person to look at
@@ -19,6 +20,7 @@ use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 
 use super::quarantine;
+use super::seed::{self, Seed};
 use super::small_file::{self, Kind, Problem};
 use crate::wire::peer::Founding;
 use crate::wire::{ClusterId, Incarnation, Name};
@@ -29,7 +31,18 @@ const MANIFEST_KIND: Kind = Kind { magic: *b"RSTDATA\n", format: 1 };
 const IDENTITY: &str = "identity";
 const IDENTITY_KIND: Kind = Kind { magic: *b"RSTIDEN\n", format: 1 };
 /// What is at the top of a data directory. Anything else there shows that it is not one.
-const OURS: [&str; 8] = ["lock", MANIFEST, IDENTITY, "manifest.new", "identity.new", "log", "checkpoint", "quarantine"];
+const OURS: [&str; 10] = [
+    "lock",
+    MANIFEST,
+    IDENTITY,
+    "manifest.new",
+    "identity.new",
+    "log",
+    "checkpoint",
+    "quarantine",
+    seed::FILE,
+    "restored.new",
+];
 
 /// Why a data directory cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +77,20 @@ pub enum OpenError {
         /// A file in it.
         example: String,
     },
+    /// A state was to be restored into it, and that did not come to its end.
+    #[error("{directory} is half-made: a restore into it did not finish; empty it and restore again")]
+    HalfRestored {
+        /// The directory.
+        directory: String,
+    },
+    /// A state can be restored only into an empty one.
+    #[error("{directory} is not empty (there is {example}): a backup is restored into an empty directory")]
+    NotEmpty {
+        /// The directory.
+        directory: String,
+        /// Something in it.
+        example: String,
+    },
     /// The disk failed.
     #[error("the data directory cannot be read or written: {0}")]
     Io(#[from] io::Error),
@@ -83,7 +110,7 @@ pub struct Identity {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
+pub(super) struct Manifest {
     disk_id: u128,
     created_unix_ms: u64,
 }
@@ -94,6 +121,7 @@ pub struct DataDirectory {
     _lock: Box<dyn Any + Send + Sync>,
     disk_id: u128,
     identity: Option<Identity>,
+    seed: Option<Seed>,
     has_set_aside: bool,
 }
 
@@ -149,7 +177,7 @@ impl DataDirectory {
         Ok(())
     }
 
-    fn lock(disk: &dyn Disk) -> Result<Box<dyn Any + Send + Sync>, OpenError> {
+    pub(super) fn lock(disk: &dyn Disk) -> Result<Box<dyn Any + Send + Sync>, OpenError> {
         disk.lock().map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => OpenError::InUse { directory: disk.describe() },
             _ => error.into(),
@@ -174,6 +202,11 @@ impl DataDirectory {
                 Problem::Newer(found) => OpenError::NewerFormat { file, found, known: kind.format },
             }
         };
+        let seed = match seed::read(&*disk).map_err(failed(seed::FILE, seed::KIND))? {
+            None => None,
+            Some(Some(seed)) => Some(seed),
+            Some(None) => return Err(OpenError::HalfRestored { directory: disk.describe() }),
+        };
         let manifest = small_file::read(&*disk, MANIFEST, MANIFEST_KIND).map_err(failed(MANIFEST, MANIFEST_KIND))?;
         let manifest = match manifest {
             Some(bytes) => postcard::from_bytes::<Manifest>(&bytes)
@@ -193,8 +226,9 @@ impl DataDirectory {
             Some(bytes) => {
                 Some(postcard::from_bytes(&bytes).map_err(|_| OpenError::Damaged { file: IDENTITY.to_owned() })?)
             }
-            // The checkpoint is made by a server that has an identity. Without it, the disk would pass for a new one.
-            None if disk.list("")?.iter().any(|name| name == "checkpoint") => {
+            // The checkpoint is made by a server that has an identity, or by a restore. Without either, the disk would pass
+            // for a new one.
+            None if seed.is_none() && disk.list("")?.iter().any(|name| name == "checkpoint") => {
                 return Err(OpenError::Damaged { file: IDENTITY.to_owned() });
             }
             None => None,
@@ -202,10 +236,10 @@ impl DataDirectory {
         // What the last process renamed, it may not have lived to sync.
         disk.sync_directory("")?;
         let has_set_aside = quarantine::has_any(&*disk)?;
-        Ok(Self { disk, _lock: lock, disk_id: manifest.disk_id, identity, has_set_aside })
+        Ok(Self { disk, _lock: lock, disk_id: manifest.disk_id, identity, seed, has_set_aside })
     }
 
-    fn make_manifest<W: World>(disk: &dyn Disk) -> io::Result<Manifest> {
+    pub(super) fn make_manifest<W: World>(disk: &dyn Disk) -> io::Result<Manifest> {
         let mut rng = W::rng();
         let disk_id = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
         let manifest = Manifest { disk_id, created_unix_ms: W::unix_millis() };
@@ -221,6 +255,11 @@ impl DataDirectory {
     /// Which server of which cluster this is, if it has become one.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    /// The state that a cluster is to be founded with, if there is one.
+    pub fn seed(&self) -> Option<&Seed> {
+        self.seed.as_ref()
     }
 
     /// Sets the identity; durable when it returns. Blocks.
@@ -257,6 +296,7 @@ impl DataDirectory {
     pub fn set_aside<W: World>(&mut self, reason: &str) -> io::Result<()> {
         quarantine::set_aside(&*self.disk, W::unix_millis(), reason)?;
         self.identity = None;
+        self.seed = None;
         self.has_set_aside = true;
         self.disk_id = Self::make_manifest::<W>(&*self.disk)?.disk_id;
         Ok(())

@@ -13,7 +13,12 @@ fn identity() -> Identity {
         incarnation: 1,
         disk: 7,
     };
-    Identity { cluster: ClusterId(9), name, incarnation: 1, founding: Some(Founding { members: vec![member], quotas: Quotas::default() }) }
+    Identity {
+        cluster: ClusterId(9),
+        name,
+        incarnation: 1,
+        founding: Some(Founding { members: vec![member], quotas: Quotas::default() }),
+    }
 }
 
 fn open(disk: &FaultDisk) -> Result<DataDirectory, OpenError> {

@@ -450,6 +450,14 @@ impl Disk for FaultDisk {
         core.done()
     }
 
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        let taken = {
+            let core = self.enter("rename")?;
+            core.names.contains_key(to) || core.directories.contains(to)
+        };
+        if taken { Err(io::ErrorKind::AlreadyExists.into()) } else { self.rename(from, to) }
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         let mut core = self.enter("remove")?;
         if core.names.remove(path).is_none() {

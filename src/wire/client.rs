@@ -69,6 +69,21 @@ pub enum Request {
         /// Its name.
         server: Name,
     },
+    /// Make a backup of everything that was accepted before now. Answered with [`Reply::BackupBegun`]; it is read with
+    /// [`Request::ReadBackup`], over this connection only, and ends with it or with the next one that is begun.
+    Backup {
+        /// Names the request, and the backup.
+        nonce: Nonce,
+    },
+    /// The next part of the backup, answered with [`Reply::BackupPart`]. Asked for one at a time.
+    ReadBackup {
+        /// Names the request.
+        nonce: Nonce,
+        /// The nonce by which it was begun.
+        backup: Nonce,
+        /// Where the part before has ended, in bytes.
+        offset: u64,
+    },
 }
 
 /// What a server says.
@@ -209,6 +224,20 @@ pub enum Reply {
     Servers {
         /// All servers, names ascending.
         servers: Vec<ServerAddress>,
+    },
+    /// The answer to [`Request::Backup`]: it can be read.
+    BackupBegun {
+        /// The request's.
+        nonce: Nonce,
+    },
+    /// The answer to [`Request::ReadBackup`]; the bytes follow this header. No bytes: it is not ready yet, ask again.
+    BackupPart {
+        /// The request's.
+        nonce: Nonce,
+        /// Where in the backup they belong.
+        offset: u64,
+        /// The backup ends behind them.
+        last: bool,
     },
 }
 

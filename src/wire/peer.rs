@@ -220,4 +220,13 @@ pub enum BootstrapReply {
     Refused(String),
     /// This disk was taken in once and has been replaced, or its server removed. If it is empty, it may ask as a new one.
     Retired,
+    /// This disk never belonged to a cluster, and has the state of a backup that one is to begin with.
+    Restored {
+        /// The answering server's disk.
+        disk: Nonce,
+        /// The servers it was told of, names ascending: they must be the same ones.
+        servers: Vec<ServerAddress>,
+        /// Names the state: it must be the same one, too.
+        backup: u128,
+    },
 }

@@ -334,6 +334,20 @@ pub enum Refusal {
     /// A copy of the client's request to attach came through another server, and that one is the reader's home now.
     #[error("the inbox was attached through another server; attach again")]
     ReadElsewhere,
+    /// The server makes as many backups as it may.
+    #[error(
+        "this server makes {limit} backups already, as many as it may at a time; try again later or at another one"
+    )]
+    TooManyBackups {
+        /// The limit in force.
+        limit: u64,
+    },
+    /// The backup cannot go on at this server.
+    #[error("the backup cannot go on: {why}; begin another one")]
+    BackupEnded {
+        /// Why.
+        why: String,
+    },
 }
 
 /// Where batches come from: one run of one server. Batches of one origin are numbered from 1.

@@ -45,6 +45,12 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// The system's.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Moves a file to a name that must be free. Durable as [`Disk::rename`] is.
+    ///
+    /// # Errors
+    /// [`std::io::ErrorKind::AlreadyExists`] if something has that name; the system's.
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()>;
+
     /// Removes a file. Durable after [`Disk::sync_directory`] of its parent.
     ///
     /// # Errors

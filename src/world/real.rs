@@ -146,6 +146,20 @@ mod seam {
             std::fs::rename(&at, self.at(to)).map_err(|e| on(e, "rename", &at))
         }
 
+        fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+            let at = self.at(from);
+            // A second name is refused if it is taken, by every file system that has them; a rename would replace.
+            match std::fs::hard_link(&at, self.at(to)) {
+                Ok(()) => std::fs::remove_file(&at).map_err(|e| on(e, "remove", &at)),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(on(e, "rename", &at)),
+                Err(_) => {
+                    let flags = rustix::fs::RenameFlags::NOREPLACE;
+                    rustix::fs::renameat_with(rustix::fs::CWD, &at, rustix::fs::CWD, self.at(to), flags)
+                        .map_err(|e| on(e.into(), "rename", &at))
+                }
+            }
+        }
+
         fn remove(&self, path: &str) -> io::Result<()> {
             let at = self.at(path);
             std::fs::remove_file(&at).map_err(|e| on(e, "remove", &at))

@@ -9,7 +9,7 @@ use crate::{Golden, ID, NONCE, name, server, variants};
 
 mod requests {
     use super::*;
-    variants!(Request: Hello, Ping, Who, Status, Goodbye, AddServer, RemoveServer, TransferLeadership);
+    variants!(Request: Hello, Ping, Who, Status, Goodbye, AddServer, RemoveServer, TransferLeadership, Backup, ReadBackup);
 
     #[test]
     fn requests() {
@@ -26,6 +26,8 @@ mod requests {
             ("", Request::RemoveServer { nonce: NONCE, server: name("a"), force: false }),
             (".force", Request::RemoveServer { nonce: NONCE, server: name("a"), force: true }),
             ("", Request::TransferLeadership { nonce: NONCE, server: name("b") }),
+            ("", Request::Backup { nonce: NONCE }),
+            ("", Request::ReadBackup { nonce: NONCE, backup: 1, offset: 300 }),
         ] {
             golden.frame(&format!("{}{note}", variant(&value)), REQUEST_KIND, &value, b"");
         }
@@ -39,6 +41,7 @@ mod replies {
     variants!(Reply:
         Welcome, Pong, Registered, Deregistered, StreamOpened, StreamClosed, Receipts, SendFailed, Attached, Detached,
         Deliver, Acknowledged, Fenced, Refused, Move, Who, Status, Done, Servers,
+        BackupBegun, BackupPart,
     );
 
     fn delivery(position: u64, redelivered: bool, content_bytes: u32) -> Delivery {
@@ -137,6 +140,9 @@ mod replies {
             (".bare", Reply::Status { nonce, status: Box::new(bare) }, b""),
             ("", Reply::Done { nonce }, b""),
             ("", Reply::Servers { servers: vec![server("b", 8081), server("d", 8083)] }, b""),
+            ("", Reply::BackupBegun { nonce }, b""),
+            ("", Reply::BackupPart { nonce, offset: 300, last: true }, b"bytes"),
+            (".not-yet", Reply::BackupPart { nonce, offset: 0, last: false }, b""),
         ]
     }
 
@@ -208,7 +214,7 @@ mod refusals {
         AlreadyRegistered, NotRegistered, RegistrationEnded, TooManyClients, TooManyStreams, EpochMoved, Stopping,
         NoLeader, DiskFull, TooManyConnections, Version, WrongCluster, Malformed, NoSuchServer,
         ServerElsewhere, AddressTaken, TooManyServers, LastServer, WouldLoseQuorum, CannotLead, DiskRetired,
-        ReadElsewhere,
+        ReadElsewhere, TooManyBackups, BackupEnded,
     );
 
     #[test]
@@ -237,6 +243,8 @@ mod refusals {
             Refusal::CannotLead,
             Refusal::DiskRetired,
             Refusal::ReadElsewhere,
+            Refusal::TooManyBackups { limit: 2 },
+            Refusal::BackupEnded { why: "it is read too slowly".to_owned() },
         ] {
             golden.value(variant(&value), &value);
         }

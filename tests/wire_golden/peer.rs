@@ -27,7 +27,7 @@ mod bootstrap {
 
 mod bootstrap_reply {
     use super::*;
-    variants!(BootstrapReply: Empty, SetAside, Member, Joined, Refused, Retired);
+    variants!(BootstrapReply: Empty, SetAside, Member, Joined, Refused, Retired, Restored);
 
     #[test]
     fn bootstrap_replies() {
@@ -43,6 +43,7 @@ mod bootstrap_reply {
             BootstrapReply::Joined { cluster: ClusterId(2), incarnation: 1 << 20 },
             BootstrapReply::Refused("not now".to_owned()),
             BootstrapReply::Retired,
+            BootstrapReply::Restored { disk: NONCE, servers: vec![server("a", 8080)], backup: 1 << 100 },
         ] {
             golden.frame(variant(&value), peer::BOOTSTRAP_REPLY, &value, b"");
         }

@@ -1,5 +1,6 @@
 //! One file per target.
 
+mod backup;
 mod checkpoint;
 mod log;
 mod model;
@@ -11,6 +12,7 @@ mod session;
 mod snapshot;
 mod wire;
 
+pub use self::backup::backup;
 pub use self::checkpoint::checkpoint;
 pub use self::log::log;
 pub use self::model::model;
@@ -26,7 +28,7 @@ pub use self::wire::wire;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("wire", wire),
     ("peer", peer),
     ("post_office", post_office),
@@ -34,6 +36,7 @@ pub const TARGETS: [Target; 10] = [
     ("records", records),
     ("checkpoint", checkpoint),
     ("snapshot", snapshot),
+    ("backup", backup),
     ("log", log),
     ("session", session),
     ("plan", plan),

@@ -616,7 +616,9 @@ impl Run {
             | Request::Status { nonce }
             | Request::AddServer { nonce, .. }
             | Request::RemoveServer { nonce, .. }
-            | Request::TransferLeadership { nonce, .. } => self.nonces.push(nonce),
+            | Request::TransferLeadership { nonce, .. }
+            | Request::Backup { nonce }
+            | Request::ReadBackup { nonce, .. } => self.nonces.push(nonce),
             Request::Hello { .. } | Request::Ping(_) | Request::Goodbye => {}
         }
     }

@@ -142,6 +142,8 @@ impl Frames {
                 Said::new(Sort::Client, format!("Remove server {server}{force}"))
             }
             Request::TransferLeadership { server, .. } => Said::new(Sort::Client, format!("Let {server} lead")),
+            Request::Backup { .. } => Said::new(Sort::Client, "Begin a backup"),
+            Request::ReadBackup { offset, .. } => Said::new(Sort::Client, format!("More of the backup, from {offset}")),
         })
     }
 
@@ -156,6 +158,11 @@ impl Frames {
                 client(format!("Registered {}", self.owner(registration)))
             }
             Reply::Done { .. } => client("Done".to_owned()),
+            Reply::BackupBegun { .. } => client("The backup has begun".to_owned()),
+            Reply::BackupPart { last, .. } => {
+                let last = if last { ", the last ones" } else { "" };
+                client(format!("{} bytes of the backup{last}", content.len()))
+            }
             Reply::Servers { servers } => {
                 let names: Vec<String> = servers.iter().map(|server| server.name.to_string()).collect();
                 client(format!("The servers are {}", names.join(", ")))
@@ -379,6 +386,7 @@ fn index(index: Option<u64>) -> String {
 fn founding(reply: &BootstrapReply) -> String {
     match reply {
         BootstrapReply::Empty { .. } => "My disk is empty".to_owned(),
+        BootstrapReply::Restored { .. } => "My disk has a restored state".to_owned(),
         BootstrapReply::SetAside => "An older disk of mine was set aside".to_owned(),
         BootstrapReply::Member { founding, .. } => match founding {
             Some(founding) => format!("I belong to a cluster of {} founders", founding.members.len()),

@@ -360,6 +360,16 @@ impl Disk for SimDisk {
         })
     }
 
+    fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        let taken = self.on_names("disk.look", to, Access::Read, |state| {
+            let (target, name) = parent_of(&state.root, to)?;
+            let taken = target.lock().get(name).is_some();
+            Ok(taken)
+        });
+        // Nothing else runs between the two.
+        if taken? { Err(ErrorKind::AlreadyExists.into()) } else { self.rename(from, to) }
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         self.on_names("disk.remove", path, Access::Change, |state| {
             let (parent, name) = parent_of(&state.root, path)?;

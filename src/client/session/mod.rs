@@ -85,6 +85,13 @@ pub(crate) enum Answer {
         more: bool,
     },
     Status(Box<Status>),
+    /// By which name the backup is read.
+    BackupBegun(Nonce),
+    BackupPart {
+        offset: u64,
+        bytes: bytes::Bytes,
+        last: bool,
+    },
 }
 
 /// How many bytes [`Session::transmit`] gives at once. More waits in the session, where it is resent from anyway.
@@ -203,6 +210,16 @@ impl Session {
                 }
             }
             Reply::Done { nonce } => self.take_done(nonce, |ask| matches!(ask, Ask::Operate(_)))?,
+            Reply::BackupBegun { nonce } => {
+                if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Backup))? {
+                    self.answer(asked.token, Ok(Answer::BackupBegun(nonce)));
+                }
+            }
+            Reply::BackupPart { nonce, offset, last } => {
+                if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::ReadBackup { .. }))? {
+                    self.answer(asked.token, Ok(Answer::BackupPart { offset, bytes: contents, last }));
+                }
+            }
             Reply::Servers { servers } => {
                 let here = self.link.server_name().clone();
                 self.link.servers.learn(&here, &servers);
@@ -368,6 +385,14 @@ impl Session {
 
     pub(crate) fn operate(&mut self, now: Duration, operation: Operation, token: Token) {
         self.ask(now, Ask::Operate(operation), token);
+    }
+
+    pub(crate) fn backup(&mut self, now: Duration, token: Token) {
+        self.ask(now, Ask::Backup, token);
+    }
+
+    pub(crate) fn read_backup(&mut self, now: Duration, backup: Nonce, offset: u64, token: Token) {
+        self.ask(now, Ask::ReadBackup { backup, offset }, token);
     }
 
     pub(crate) fn status(&mut self, now: Duration, token: Token) {

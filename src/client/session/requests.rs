@@ -47,6 +47,12 @@ pub(super) enum Ask {
     },
     Status,
     Operate(Operation),
+    Backup,
+    /// At another server than the one where it was begun it is refused.
+    ReadBackup {
+        backup: Nonce,
+        offset: u64,
+    },
 }
 
 /// What only an operator asks.
@@ -70,6 +76,8 @@ impl Ask {
             Ask::Barrier { .. } => "flushing acknowledgements",
             Ask::Who { .. } => "asking who is there",
             Ask::Status => "asking for the status",
+            Ask::Backup => "beginning a backup",
+            Ask::ReadBackup { .. } => "reading a backup",
             Ask::Operate(Operation::Add(_)) => "adding a server",
             Ask::Operate(Operation::Remove { .. }) => "removing a server",
             Ask::Operate(Operation::Transfer(_)) => "transferring leadership",
@@ -226,6 +234,11 @@ impl Session {
                 frame::put(control, REQUEST_KIND, &request, &[]);
             }
             Ask::Status => frame::put(control, REQUEST_KIND, &Request::Status { nonce }, &[]),
+            Ask::Backup => frame::put(control, REQUEST_KIND, &Request::Backup { nonce }, &[]),
+            Ask::ReadBackup { backup, offset } => {
+                let request = Request::ReadBackup { nonce, backup: *backup, offset: *offset };
+                frame::put(control, REQUEST_KIND, &request, &[]);
+            }
             Ask::Operate(operation) => {
                 let request = match operation.clone() {
                     Operation::Add(server) => Request::AddServer { nonce, server },

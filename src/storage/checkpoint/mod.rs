@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 pub use blocks::BLOCK_BYTES;
 pub use database::Records;
 pub use error::StorageError;
-pub use snapshot::{Chunk, SnapshotReader, SnapshotWriter};
+pub use snapshot::{Chunk, ChunkRecords, SnapshotReader, SnapshotWriter};
 
 use crate::post_office::Change;
 use crate::world::Disk;

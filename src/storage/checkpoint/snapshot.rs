@@ -30,6 +30,8 @@ pub struct Chunk {
     pub bytes: Bytes,
     /// The last key in it, after which the next chunk begins. `None`: it is empty, as only a last one can be.
     pub last_key: Option<Vec<u8>>,
+    /// How many records it has.
+    pub records: u32,
     /// It is the last one.
     pub end: bool,
 }
@@ -105,7 +107,7 @@ impl SnapshotReader {
         bytes.extend_from_slice(&body);
         let crc = checksum(&bytes);
         bytes[BEHIND_CRC - 4..BEHIND_CRC].copy_from_slice(&crc.to_le_bytes());
-        Ok(Chunk { bytes: bytes.into(), last_key, end })
+        Ok(Chunk { bytes: bytes.into(), last_key, records, end })
     }
 }
 
@@ -115,16 +117,28 @@ fn checksum(bytes: &[u8]) -> u32 {
 }
 
 /// What a chunk says.
-pub(super) struct Parsed {
+#[derive(Debug)]
+pub struct ChunkRecords {
     /// The key it follows.
-    after: Bytes,
-    records: Vec<(Bytes, Bytes)>,
+    pub after: Bytes,
+    /// Keys and values.
+    pub records: Vec<(Bytes, Bytes)>,
     /// It is the last one.
-    end: bool,
+    pub end: bool,
+}
+
+impl ChunkRecords {
+    /// Reads a chunk.
+    ///
+    /// # Errors
+    /// [`StorageError::BadChunk`].
+    pub fn read(chunk: &Bytes) -> Result<Self, StorageError> {
+        parse(chunk)
+    }
 }
 
 /// Reads a chunk.
-pub(super) fn parse(chunk: &Bytes) -> Result<Parsed, StorageError> {
+pub(super) fn parse(chunk: &Bytes) -> Result<ChunkRecords, StorageError> {
     let malformed = || StorageError::BadChunk("a chunk is malformed");
     if chunk.len() < BEHIND_CRC + 8 || chunk[..4] != MAGIC {
         return Err(malformed());
@@ -154,7 +168,7 @@ pub(super) fn parse(chunk: &Bytes) -> Result<Parsed, StorageError> {
     if records.len() != count {
         return Err(malformed());
     }
-    Ok(Parsed { after, records, end: u16_at(6) & END != 0 })
+    Ok(ChunkRecords { after, records, end: u16_at(6) & END != 0 })
 }
 
 /// Takes a snapshot in, beside the checkpoint, and replaces that in the end. All calls block. What is dropped
@@ -181,7 +195,7 @@ impl SnapshotWriter {
     /// # Errors
     /// [`StorageError::BadChunk`]: it is damaged, or another one comes next; the disk's.
     pub fn chunk(&mut self, chunk: &Bytes) -> Result<(), StorageError> {
-        let Parsed { after, records, end } = parse(chunk)?;
+        let ChunkRecords { after, records, end } = parse(chunk)?;
         if self.end || after != self.last_key {
             return Err(StorageError::BadChunk("a chunk is missing, or came twice"));
         }
@@ -198,6 +212,23 @@ impl SnapshotWriter {
         self.open.apply(&changes, None, false)?;
         self.end = end;
         Ok(())
+    }
+
+    /// Takes in records that are made here, keys ascending.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn put(&mut self, changes: &[Change]) -> Result<(), StorageError> {
+        self.open.apply(changes, None, false)
+    }
+
+    /// [`SnapshotWriter::finish`] of one that was made here.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn complete(mut self, meta: &[u8]) -> Result<(), StorageError> {
+        self.end = true;
+        self.finish(meta)
     }
 
     /// Whether the last chunk is in.

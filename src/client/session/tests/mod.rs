@@ -284,6 +284,8 @@ fn read(frame: &Frame) -> Sent {
             Request::AddServer { nonce, .. } => Sent::Other { nonce, what: "AddServer" },
             Request::RemoveServer { nonce, .. } => Sent::Other { nonce, what: "RemoveServer" },
             Request::TransferLeadership { nonce, .. } => Sent::Other { nonce, what: "TransferLeadership" },
+            Request::Backup { nonce } => Sent::Other { nonce, what: "Backup" },
+            Request::ReadBackup { nonce, .. } => Sent::Other { nonce, what: "ReadBackup" },
             Request::Goodbye => Sent::Goodbye,
         },
         kind => panic!("a frame of kind {kind}"),
