@@ -164,11 +164,11 @@ fn decide(
         match answer {
             Ok(BootstrapReply::Member { cluster, founding }) => {
                 let founders = founding.iter().flat_map(|founding| &founding.members);
-                if let Some(listed) = founders.into_iter().find(|f| f.server.name == *name && f.disk == disk) {
+                if let Some(me) = founders.into_iter().find(|f| f.server.name == *name && f.disk == disk) {
                     return Decision::Adopt(Identity {
                         cluster: *cluster,
                         name: name.clone(),
-                        incarnation: listed.incarnation,
+                        incarnation: me.incarnation,
                         founding: founding.clone(),
                     });
                 }
@@ -370,10 +370,8 @@ mod tests {
         }
         let member = |disk| {
             let founder = FoundingMember { server: servers()[0].clone(), incarnation: 1, disk };
-            Ok(BootstrapReply::Member {
-                cluster: ClusterId(1),
-                founding: Some(Founding { members: vec![founder], quotas: wire::Quotas::default() }),
-            })
+            let founding = Founding { members: vec![founder], quotas: wire::Quotas::default() };
+            Ok(BootstrapReply::Member { cluster: ClusterId(1), founding: Some(founding) })
         };
         assert!(matches!(decide(Some(5), vec![restored(8, 5), member(7)]).0, Decision::Adopt(_)));
         let (found, problems) = decide(Some(5), vec![restored(8, 5), member(6)]);
