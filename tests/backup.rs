@@ -361,7 +361,7 @@ async fn a_server_makes_few_backups_at_a_time_and_a_slow_one_holds_up_nobody() {
     assert!(first.starts_with(b"RSTBKUP\n"));
     use openraft_rt::watch::WatchReceiver as _;
     let home = slow.server().borrow_watched().clone().expect("it is attached");
-    let other = client(&[home.address.clone()], Some(home.name.clone())).await;
+    let other = client(std::slice::from_ref(&home.address), Some(home.name.clone())).await;
     let refused = other.backup().await.expect_err("one is enough");
     assert_eq!(refused, Error::Refused(Refusal::TooManyBackups { limit: 1 }));
     // Everybody else is served, at this very server, while the backup is not read on.

@@ -1,6 +1,7 @@
 //! A small backup, and everything that may happen to it.
 
 #[path = "../../tests/wire_golden/golden.rs"]
+#[allow(clippy::duplicate_mod, reason = "it belongs to the tests of several parts, and to none of them")]
 mod golden;
 
 use std::sync::Arc;
