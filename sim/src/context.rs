@@ -105,10 +105,13 @@ pub(crate) struct Context {
     /// The ends of connections that are open, oldest first.
     wires: RefCell<Vec<Weak<Wire>>>,
     /// The latest observed event of each host and kind.
-    observed: RefCell<BTreeMap<(String, &'static str), String>>,
-    /// The observed events that the runner has not looked at yet: host, kind and detail.
-    news: RefCell<Vec<(String, &'static str, String)>>,
+    observed: RefCell<BTreeMap<(HostIndex, &'static str), Rc<str>>>,
+    /// The observed events that the runner has not looked at yet.
+    news: RefCell<Vec<News>>,
 }
+
+/// An observed event: host, kind and detail.
+pub(crate) type News = (Rc<str>, &'static str, Rc<str>);
 
 thread_local! {
     static CONTEXT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
@@ -126,9 +129,8 @@ impl Drop for Installed {
 
 /// Calls `f` with this thread's context, if it is in a run.
 pub(crate) fn with<R>(f: impl FnOnce(&Context) -> R) -> Option<R> {
-    // The borrow ends before `f` runs, since `f` may come back here.
-    let context = CONTEXT.try_with(|slot| slot.borrow().clone()).ok().flatten()?;
-    Some(f(&context))
+    // `f` may come back here: it is borrowed more than once then, and changes only before and after a run.
+    CONTEXT.try_with(|slot| slot.borrow().as_deref().map(f)).ok().flatten()
 }
 
 /// Like [`with`], for what makes no sense outside of a run.
@@ -215,7 +217,9 @@ impl Context {
     /// By how many seconds the current host's time is ahead of the simulation's, and how fast it passes.
     pub(crate) fn clock_drift(&self) -> (f64, f64) {
         let clock = self.hosts.borrow()[self.current.get()].clock;
-        (clock.gained_at(self.elapsed()), clock.rate)
+        // Most clocks are right, and everybody asks for the time.
+        let gained = if clock.rate == 1.0 { clock.gained } else { clock.gained_at(self.elapsed()) };
+        (gained, clock.rate)
     }
 
     /// From now on a host's wall clock is so much ahead, and its time passes at this rate.
@@ -393,24 +397,28 @@ impl Context {
 
     /// Keeps an event that the current host's code told of.
     pub(crate) fn keep_observed(&self, kind: &'static str, detail: String) {
-        let host = self.current_name().to_string();
-        self.news.borrow_mut().push((host.clone(), kind, detail.clone()));
-        self.observed.borrow_mut().insert((host, kind), detail);
+        let detail: Rc<str> = detail.into();
+        self.news.borrow_mut().push((self.current_name(), kind, detail.clone()));
+        self.observed.borrow_mut().insert((self.current.get(), kind), detail);
     }
 
     /// Forgets what a host's code told of in an earlier life, apart from what it did to its state: that lasts.
-    pub(crate) fn forget_observed(&self, host: &str) {
+    pub(crate) fn forget_observed(&self, host: HostIndex) {
         let is_of_a_life = |kind: &str| matches!(kind, "standing" | "role");
-        self.observed.borrow_mut().retain(|(of, kind), _| of != host || !is_of_a_life(kind));
+        self.observed.borrow_mut().retain(|(of, kind), _| *of != host || !is_of_a_life(kind));
     }
 
     /// What was observed since the last call.
-    pub(crate) fn take_news(&self) -> Vec<(String, &'static str, String)> {
+    pub(crate) fn take_news(&self) -> Vec<News> {
         self.news.take()
     }
 
     pub(crate) fn observed(&self) -> BTreeMap<(String, &'static str), String> {
-        self.observed.borrow().clone()
+        let (hosts, observed) = (self.hosts.borrow(), self.observed.borrow());
+        let named = |((host, kind), detail): (&(HostIndex, &'static str), &Rc<str>)| {
+            ((hosts[*host].name.to_string(), *kind), detail.to_string())
+        };
+        observed.iter().map(named).collect()
     }
 
     pub(crate) fn panics(&self) -> Vec<Panicked> {

@@ -75,6 +75,8 @@ pub struct Trace {
     reach: Reach,
     lines: Lines,
     line: String,
+    /// What is hashed of an event; empty between events, kept for its allocation.
+    bytes: Vec<u8>,
     error: Option<std::io::Error>,
 }
 
@@ -87,7 +89,15 @@ impl fmt::Debug for Trace {
 impl Trace {
     /// An empty trace whose lines go to `lines`.
     pub fn new(lines: Lines) -> Self {
-        Self { hash: Xxh3::new(), count: 0, reach: Reach::default(), lines, line: String::new(), error: None }
+        Self {
+            hash: Xxh3::new(),
+            count: 0,
+            reach: Reach::default(),
+            lines,
+            line: String::new(),
+            bytes: Vec::new(),
+            error: None,
+        }
     }
 
     /// Adds an event that `host` saw at the simulated time `at`.
@@ -104,6 +114,9 @@ impl Trace {
             self.number(*value);
         }
         self.text(event.text);
+        // One long piece costs far less than many short ones, and gives the same hash.
+        self.hash.update(&self.bytes);
+        self.bytes.clear();
         self.reach.see(event);
         if !matches!(self.lines, Lines::Discard) {
             self.write_line(at, host, event);
@@ -111,12 +124,12 @@ impl Trace {
     }
 
     fn number(&mut self, value: u64) {
-        self.hash.update(&value.to_le_bytes());
+        self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
     fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
-        self.hash.update(text.as_bytes());
+        self.bytes.extend_from_slice(text.as_bytes());
     }
 
     /// Where the run is recorded, if it is.

@@ -59,10 +59,6 @@ impl Change {
             Self::Put { key, .. } | Self::Remove { key } | Self::RemoveRange { from: key, .. } => key,
         }
     }
-
-    pub(super) fn put(key: Vec<u8>, head: Vec<u8>) -> Self {
-        Self::Put { key, head, content: Bytes::new() }
-    }
 }
 
 /// What is gone and may be stored.
@@ -147,7 +143,7 @@ impl PostOffice {
         if self.applied == self.changes.durable_up_to {
             return out;
         }
-        out.push(describe::meta(self));
+        describe::meta(self, &mut out);
         let enrolments = std::mem::take(&mut self.servers.dirty);
         let mut taken = Taken {
             applied: self.applied,
@@ -159,11 +155,11 @@ impl PostOffice {
         };
         for (incarnation, progress) in &mut self.servers.progress {
             if std::mem::take(&mut progress.dirty) {
-                out.push(describe::progress(*incarnation, progress));
+                describe::progress(*incarnation, progress, &mut out);
             }
         }
         if enrolments {
-            describe::enrolments(&self.servers, |change| out.push(change));
+            describe::enrolments(&self.servers, &mut out);
         }
         self.take_clients(&mut taken, &mut out);
         self.take_streams(&mut taken, &mut out);
@@ -232,9 +228,9 @@ impl PostOffice {
                 continue;
             }
             if client.id.index() > durable_up_to {
-                out.push(describe::registration(client));
+                describe::registration(client, out);
             }
-            out.push(describe::inbox(client));
+            describe::inbox(client, out);
             let inbox = &mut client.inbox;
             let (floor, end) = (inbox.floor().0, inbox.end());
             let stored = inbox.stored;
@@ -246,7 +242,7 @@ impl PostOffice {
             for (position, slot) in inbox.messages_from(stored.sure + 1) {
                 debug_assert!(slot != ACKNOWLEDGED);
                 let message = self.messages.get(slot).id;
-                out.push(describe::slot(client.id, position, message));
+                describe::slot(client.id, position, message, out);
                 if message.index() > durable_up_to {
                     messages.push((message, slot));
                 }
@@ -259,7 +255,7 @@ impl PostOffice {
             let message = self.messages.get(key);
             // Only what is durable is let go, so the content is there.
             let content = self.messages.content(message).expect("a content that is not stored is held");
-            out.push(describe::message(message, content));
+            describe::message(message, content, out);
         }
         for (registration, position) in &taken.holes {
             // What the floor has passed by now was removed as a range, and what has deregistered goes as a whole.
@@ -273,7 +269,7 @@ impl PostOffice {
         for key in std::mem::take(&mut self.changes.streams) {
             let Some(stream) = self.streams.try_get_mut(key) else { continue };
             if std::mem::take(&mut stream.dirty) {
-                out.push(describe::stream(stream));
+                describe::stream(stream, out);
                 taken.streams.push(stream.id);
             }
         }

@@ -1,32 +1,78 @@
 //! The state as records: what a checkpoint holds, and what the digest is made of.
 
 use bytes::Bytes;
+use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::PostOffice;
 use super::checkpoint::Change;
 use super::messages::Message;
 use super::records::{
-    InboxRecord, Kind, MessageRecord, MetaRecord, ProgressRecord, RegistrationRecord, ServerRecord, StreamRecord,
-    encode, key, key_of_bytes,
+    self, InboxRecord, Kind, MessageRecord, MetaRecord, ProgressRecord, RegistrationRecord, ServerRecord, StreamRecord,
 };
 use super::registry::Client;
 use super::servers::{Progress, Servers};
 use super::streams::Stream;
 use crate::wire::{Incarnation, MessageId, Position, RegistrationId};
 
-pub(super) fn meta(office: &PostOffice) -> Change {
+/// What a record is found by, behind its kind.
+pub(super) enum Id<'a> {
+    Numbers(&'a [u64]),
+    Bytes(&'a [u8]),
+}
+
+/// Where records go.
+pub(super) trait Records {
+    fn put(&mut self, kind: Kind, id: Id<'_>, record: &impl Serialize, content: Bytes);
+}
+
+/// Changes to a checkpoint.
+impl Records for Vec<Change> {
+    fn put(&mut self, kind: Kind, id: Id<'_>, record: &impl Serialize, content: Bytes) {
+        let (mut key, mut head) = (Vec::new(), Vec::new());
+        put_key(&mut key, kind, id);
+        records::put(&mut head, record);
+        self.push(Change::Put { key, head, content });
+    }
+}
+
+/// See [`PostOffice::digest`].
+#[derive(Default)]
+struct Digest {
+    sum: u64,
+    /// The record in hand; kept for its allocation, since there are as many records as there is state.
+    buffer: Vec<u8>,
+}
+
+impl Records for Digest {
+    fn put(&mut self, kind: Kind, id: Id<'_>, record: &impl Serialize, _: Bytes) {
+        self.buffer.clear();
+        put_key(&mut self.buffer, kind, id);
+        self.buffer.push(0);
+        records::put(&mut self.buffer, record);
+        self.sum = self.sum.wrapping_add(xxh3_64(&self.buffer));
+    }
+}
+
+fn put_key(buffer: &mut Vec<u8>, kind: Kind, id: Id<'_>) {
+    match id {
+        Id::Numbers(ids) => records::put_key(buffer, kind, ids),
+        Id::Bytes(bytes) => records::put_key_of_bytes(buffer, kind, bytes),
+    }
+}
+
+pub(super) fn meta(office: &PostOffice, to: &mut impl Records) {
     let record =
         MetaRecord { applied: office.applied, time: office.time, quotas: office.quotas, malformed: office.malformed };
-    Change::put(key(Kind::Meta, &[]), encode(&record))
+    to.put(Kind::Meta, Id::Numbers(&[]), &record, Bytes::new());
 }
 
-pub(super) fn progress(incarnation: Incarnation, progress: &Progress) -> Change {
+pub(super) fn progress(incarnation: Incarnation, progress: &Progress, to: &mut impl Records) {
     let record = ProgressRecord { boot: progress.boot, last: progress.last };
-    Change::put(key(Kind::Progress, &[incarnation]), encode(&record))
+    to.put(Kind::Progress, Id::Numbers(&[incarnation]), &record, Bytes::new());
 }
 
-pub(super) fn enrolments(servers: &Servers, mut put: impl FnMut(Change)) {
+pub(super) fn enrolments(servers: &Servers, to: &mut impl Records) {
     for (name, named) in &servers.names {
         let listed = named.listed.as_ref();
         let record = ServerRecord {
@@ -35,22 +81,22 @@ pub(super) fn enrolments(servers: &Servers, mut put: impl FnMut(Change)) {
             added_by: named.added_by,
             removed_by: named.removed_by,
         };
-        put(Change::put(key_of_bytes(Kind::Server, name.as_bytes()), encode(&record)));
+        to.put(Kind::Server, Id::Bytes(name.as_bytes()), &record, Bytes::new());
     }
     for incarnation in &servers.retired {
-        put(Change::put(key(Kind::Retired, &[*incarnation]), encode(&())));
+        to.put(Kind::Retired, Id::Numbers(&[*incarnation]), &(), Bytes::new());
     }
     for (disk, incarnation) in &servers.disks {
-        put(Change::put(key_of_bytes(Kind::Disk, &disk.to_be_bytes()), encode(incarnation)));
+        to.put(Kind::Disk, Id::Bytes(&disk.to_be_bytes()), incarnation, Bytes::new());
     }
 }
 
-pub(super) fn registration(client: &Client) -> Change {
+pub(super) fn registration(client: &Client, to: &mut impl Records) {
     let record = RegistrationRecord { name: &client.name, nonce: client.nonce };
-    Change::put(key(Kind::Registration, &[client.id.0]), encode(&record))
+    to.put(Kind::Registration, Id::Numbers(&[client.id.0]), &record, Bytes::new());
 }
 
-pub(super) fn inbox(client: &Client) -> Change {
+pub(super) fn inbox(client: &Client, to: &mut impl Records) {
     let inbox = &client.inbox;
     let record = InboxRecord {
         home: &client.home,
@@ -62,14 +108,14 @@ pub(super) fn inbox(client: &Client) -> Change {
         marked: inbox.marked(),
         exposed: inbox.exposed(),
     };
-    Change::put(key(Kind::Inbox, &[client.id.0]), encode(&record))
+    to.put(Kind::Inbox, Id::Numbers(&[client.id.0]), &record, Bytes::new());
 }
 
-pub(super) fn slot(registration: RegistrationId, position: Position, message: MessageId) -> Change {
-    Change::put(key(Kind::Slot, &[registration.0, position.0]), encode(&message))
+pub(super) fn slot(registration: RegistrationId, position: Position, message: MessageId, to: &mut impl Records) {
+    to.put(Kind::Slot, Id::Numbers(&[registration.0, position.0]), &message, Bytes::new());
 }
 
-pub(super) fn stream(stream: &Stream) -> Change {
+pub(super) fn stream(stream: &Stream, to: &mut impl Records) {
     let record = StreamRecord {
         registration: stream.registration,
         nonce: stream.nonce,
@@ -78,10 +124,10 @@ pub(super) fn stream(stream: &Stream) -> Change {
         checked: stream.checked,
         outcomes: &stream.outcomes,
     };
-    Change::put(key(Kind::Stream, &[stream.id.0]), encode(&record))
+    to.put(Kind::Stream, Id::Numbers(&[stream.id.0]), &record, Bytes::new());
 }
 
-pub(super) fn message(message: &Message, content: Bytes) -> Change {
+pub(super) fn message(message: &Message, content: Bytes, to: &mut impl Records) {
     let record = MessageRecord {
         stream: message.stream,
         number: message.number,
@@ -90,7 +136,7 @@ pub(super) fn message(message: &Message, content: Bytes) -> Change {
         digest: message.digest,
         content_bytes: message.content_bytes,
     };
-    Change::Put { key: key(Kind::Message, &[message.id.0]), head: encode(&record), content }
+    to.put(Kind::Message, Id::Numbers(&[message.id.0]), &record, content);
 }
 
 impl PostOffice {
@@ -98,29 +144,20 @@ impl PostOffice {
     /// would hold (key, a zero byte, value without content). A sum, so that no order matters; contents are in it by
     /// their digest, so that it does not matter where they are. Takes time in proportion to the state.
     pub fn digest(&self) -> u64 {
-        let mut sum = 0u64;
-        let mut buffer = Vec::new();
-        let mut add = |change: Change| {
-            if let Change::Put { key, head, .. } = change {
-                buffer.clear();
-                buffer.extend_from_slice(&key);
-                buffer.push(0);
-                buffer.extend_from_slice(&head);
-                sum = sum.wrapping_add(xxh3_64(&buffer));
-            }
-        };
-        add(meta(self));
-        self.servers.progress.iter().for_each(|(incarnation, known)| add(progress(*incarnation, known)));
-        enrolments(&self.servers, &mut add);
+        let mut digest = Digest::default();
+        let to = &mut digest;
+        meta(self, to);
+        self.servers.progress.iter().for_each(|(incarnation, known)| progress(*incarnation, known, to));
+        enrolments(&self.servers, to);
         for client in self.registry.iter() {
-            add(registration(client));
-            add(inbox(client));
+            registration(client, to);
+            inbox(client, to);
             for (position, key) in client.inbox.messages_from(0) {
-                add(slot(client.id, position, self.messages.get(key).id));
+                slot(client.id, position, self.messages.get(key).id, to);
             }
         }
-        self.streams.iter().for_each(|known| add(stream(known)));
-        self.messages.iter().for_each(|known| add(message(known, Bytes::new())));
-        sum
+        self.streams.iter().for_each(|known| stream(known, to));
+        self.messages.iter().for_each(|known| message(known, Bytes::new(), to));
+        digest.sum
     }
 }

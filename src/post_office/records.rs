@@ -156,23 +156,27 @@ pub(super) struct MessageRecord<'a> {
 
 /// The key of a record of this kind.
 pub(super) fn key(kind: Kind, ids: &[u64]) -> Vec<u8> {
-    let mut key = key_prefix(kind, ids.len() * 8);
-    ids.iter().for_each(|id| key.extend_from_slice(&id.to_be_bytes()));
+    let mut key = Vec::new();
+    put_key(&mut key, kind, ids);
     key
 }
 
-/// The key of a record that is found by something else than numbers.
-pub(super) fn key_of_bytes(kind: Kind, bytes: &[u8]) -> Vec<u8> {
-    let mut key = key_prefix(kind, bytes.len());
-    key.extend_from_slice(bytes);
-    key
+/// Appends a [`key`].
+pub(super) fn put_key(buffer: &mut Vec<u8>, kind: Kind, ids: &[u64]) {
+    put_key_prefix(buffer, kind, ids.len() * 8);
+    ids.iter().for_each(|id| buffer.extend_from_slice(&id.to_be_bytes()));
 }
 
-fn key_prefix(kind: Kind, more: usize) -> Vec<u8> {
-    let mut key = Vec::with_capacity(3 + more);
-    key.extend_from_slice(&SHARD.to_be_bytes());
-    key.push(kind as u8);
-    key
+/// Appends the key of a record that is found by something else than numbers.
+pub(super) fn put_key_of_bytes(buffer: &mut Vec<u8>, kind: Kind, bytes: &[u8]) {
+    put_key_prefix(buffer, kind, bytes.len());
+    buffer.extend_from_slice(bytes);
+}
+
+fn put_key_prefix(buffer: &mut Vec<u8>, kind: Kind, more: usize) {
+    buffer.reserve(3 + more);
+    buffer.extend_from_slice(&SHARD.to_be_bytes());
+    buffer.push(kind as u8);
 }
 
 /// Kind and ids of a key.
@@ -214,8 +218,16 @@ pub fn content_of(value: &Bytes) -> Result<Bytes, BadRecord> {
 
 /// A record's value, apart from a content.
 pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    let mut value = Vec::new();
+    put(&mut value, record);
+    value
+}
+
+/// Appends what [`encode`] makes.
+pub(super) fn put<T: Serialize>(buffer: &mut Vec<u8>, record: &T) {
+    buffer.push(RECORDS_VERSION);
     // Our own records have known lengths and a vector cannot run out: there is nothing that could fail.
-    postcard::to_extend(record, vec![RECORDS_VERSION]).expect("a record encodes")
+    *buffer = postcard::to_extend(record, std::mem::take(buffer)).expect("a record encodes");
 }
 
 /// A record and what stands behind it.

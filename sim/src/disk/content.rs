@@ -90,19 +90,25 @@ impl Content {
         (last - first + 1 - self.pages.range(first..=last).count() as u64) * PAGE_BYTES
     }
 
-    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    /// Fills `buffer`. Says whether all of it came from pages without bytes, so that it is known to be zeros.
+    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<bool> {
         if offset.checked_add(buffer.len() as u64).is_none_or(|end| end > self.len) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.copy_out(offset, buffer);
-        Ok(())
+        Ok(self.copy_out(offset, buffer))
     }
 
-    fn copy_out(&self, offset: u64, buffer: &mut [u8]) {
+    fn copy_out(&self, offset: u64, buffer: &mut [u8]) -> bool {
+        let pages = offset / PAGE_BYTES..(offset + buffer.len() as u64).div_ceil(PAGE_BYTES);
+        if self.pages.range(pages).all(|(_, page)| page.is_none()) {
+            buffer.fill(0);
+            return true;
+        }
         for_pieces(offset, buffer.len(), PAGE_BYTES, |page, start, range| match self.pages.get(&page) {
             Some(Some(bytes)) => buffer[range.clone()].copy_from_slice(&bytes[start..start + range.len()]),
             Some(None) | None => buffer[range].fill(0),
         });
+        false
     }
 
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {

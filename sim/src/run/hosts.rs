@@ -190,7 +190,7 @@ impl Runner<'_> {
         self.sim.host(name.clone(), move || {
             life.set(life.get() + 1);
             ended.replace(None);
-            context.forget_observed(&name);
+            context.forget_observed(index);
             let shutdown = Signal::default();
             signal.replace(shutdown.clone());
             let retired = Signal::default();
