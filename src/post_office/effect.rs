@@ -149,6 +149,8 @@ pub enum Answer {
     ServerAdded,
     /// The server does not belong to the cluster.
     ServerRemoved,
+    /// The server is drained, or is not any more, as was asked.
+    ServerDrained,
     /// Nothing was done.
     Refused(Refusal),
 }

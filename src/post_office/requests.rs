@@ -26,6 +26,9 @@ impl PostOffice {
             Command::Enroll { server, address, disk } => self.enroll(at, server, address, disk),
             Command::AddServer { nonce, server, address } => self.add_server(nonce, server, address),
             Command::RemoveServer { nonce, server } => self.remove_server(nonce, server),
+            Command::SetDrained { nonce, server, drained } => {
+                self.servers.set_drained(nonce, server, drained).map(|()| Answer::ServerDrained)
+            }
             Command::Send { .. }
             | Command::Acknowledge { .. }
             | Command::Confirm { .. }

@@ -519,7 +519,7 @@ impl Books {
             }
             Answer::Detached => Reply::Detached { nonce },
             // These are asked by servers only.
-            Answer::Enrolled { .. } | Answer::ServerAdded | Answer::ServerRemoved => return,
+            Answer::Enrolled { .. } | Answer::ServerAdded | Answer::ServerRemoved | Answer::ServerDrained => return,
             Answer::Refused(refusal) => Reply::Refused { nonce: Some(nonce), refusal: refusal.clone() },
         };
         self.reply(id, &reply);

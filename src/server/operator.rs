@@ -1,4 +1,4 @@
-//! What an operator asks of the cluster: adding and removing servers, and letting another one lead.
+//! What an operator asks of the cluster: adding, removing and draining servers, and letting another one lead.
 //!
 //! Any server takes such a request. What changes the list of servers is a command in the log, and [`super::membership`]
 //! makes the membership follow; what only the leader can tell or do is asked of the leader.
@@ -41,12 +41,23 @@ pub(super) async fn carry_out<W: World>(node: &Arc<Node<W>>, request: Request) -
                 ask_leader(node, Question::MayLeave { server: server.clone() }).await?;
             }
             propose(node, nonce, &Command::RemoveServer { nonce, server: &server }).await?;
-            until::<W>(|| !has_removed_member(node, &server)).await
+            match until::<W>(|| !has_removed_member(node, &server)).await {
+                // It may have to wait for the others to come back.
+                Err(_) if force => Ok(()),
+                done => done,
+            }
+        }
+        Request::SetDrained { nonce, server, drained } => {
+            if drained {
+                ask_leader(node, Question::MayDrain { server: server.clone() }).await?;
+            }
+            propose(node, nonce, &Command::SetDrained { nonce, server: &server, drained }).await?;
+            let leads_no_more = || leader_name(node).is_some_and(|leader| leader != server);
+            if drained { until::<W>(leads_no_more).await } else { Ok(()) }
         }
         Request::TransferLeadership { server, .. } => {
             ask_leader(node, Question::HandOver { server: server.clone() }).await?;
-            until::<W>(|| node.leader().current().and_then(|id| node.member(id)).is_some_and(|m| m.name == server))
-                .await
+            until::<W>(|| leader_name(node).is_some_and(|leader| leader == server)).await
         }
         _ => Err(Refusal::Malformed("no operator's request".to_owned())),
     }
@@ -58,6 +69,10 @@ async fn propose<W: World>(node: &Node<W>, nonce: Nonce, command: &Command<'_>) 
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(Refusal::NoLeader),
     }
+}
+
+fn leader_name<W: World>(node: &Node<W>) -> Option<Name> {
+    node.leader().current().and_then(|id| node.member(id)).map(|member| member.name)
 }
 
 async fn until<W: World>(is_so: impl Fn() -> bool) -> Result<(), Refusal> {
@@ -102,6 +117,7 @@ pub(super) async fn answer_as_leader<W: World>(node: &Node<W>, question: &Questi
     match question {
         Question::MayLeave { server } => may_leave(node, server),
         Question::HandOver { server } => hand_over(node, server).await,
+        Question::MayDrain { server } => may_drain(node, server),
     }
 }
 
@@ -125,12 +141,30 @@ fn may_leave<W: World>(node: &Node<W>, server: &Name) -> Result<(), Refusal> {
     if reachable > voters / 2 { Ok(()) } else { Err(Refusal::WouldLoseQuorum { voters, reachable }) }
 }
 
+/// Whether another server could lead and serve at once in the place of this one.
+fn may_drain<W: World>(node: &Node<W>, server: &Name) -> Result<(), Refusal> {
+    let (others, drained) = {
+        let office = node.office.post_office.lock();
+        if office.is_drained(server) {
+            return Ok(());
+        }
+        office.server(server).ok_or(Refusal::NoSuchServer)?;
+        let others = office.servers().filter(|(name, _)| *name != server);
+        others.fold((0, 0), |(all, drained), (_, other)| (all + 1, drained + u64::from(other.drained)))
+    };
+    let ready = node.ready_besides(server) as u64;
+    if ready > 0 { Ok(()) } else { Err(Refusal::NobodyElseServes { others, drained, ready }) }
+}
+
 async fn hand_over<W: World>(node: &Node<W>, server: &Name) -> Result<(), Refusal> {
     if *server == node.me.name {
         return Ok(());
     }
     let rows = status::servers_of(node);
     let row = rows.iter().find(|row| row.server.name == *server).ok_or(Refusal::NoSuchServer)?;
+    if row.drained {
+        return Err(Refusal::DrainedCannotLead);
+    }
     let target = row.incarnation.filter(|_| row.voter && row.reachable).ok_or(Refusal::CannotLead)?;
     if row.lag.is_none_or(|lag| lag > CAUGHT_UP) {
         return Err(Refusal::CannotLead);

@@ -147,6 +147,16 @@ pub enum Command<'a> {
         /// The server's name.
         server: &'a str,
     },
+    /// Let a server serve no clients and not lead, or do so again. Repeating it changes nothing. Proposed by servers, for
+    /// an operator's client.
+    SetDrained {
+        /// Names this request.
+        nonce: Nonce,
+        /// The server's name.
+        server: &'a str,
+        /// Whether it is drained from now on.
+        drained: bool,
+    },
 }
 
 impl<'a> Command<'a> {
@@ -174,7 +184,8 @@ impl<'a> Command<'a> {
             | Command::Attach { nonce, .. }
             | Command::Detach { nonce, .. }
             | Command::AddServer { nonce, .. }
-            | Command::RemoveServer { nonce, .. } => Some(*nonce),
+            | Command::RemoveServer { nonce, .. }
+            | Command::SetDrained { nonce, .. } => Some(*nonce),
             Command::Enroll { disk, .. } => Some(*disk),
             Command::Send { .. }
             | Command::Acknowledge { .. }

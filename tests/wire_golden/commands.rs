@@ -8,7 +8,7 @@ use crate::{Golden, ID, NONCE, variants};
 
 variants!(Command:
     Send, Acknowledge, Confirm, Register, Deregister, OpenStream, CloseStream, Attach, Detach, Enroll, SetQuotas, Tick,
-    Vanished, AddServer, RemoveServer,
+    Vanished, AddServer, RemoveServer, SetDrained,
 );
 
 fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
@@ -58,6 +58,8 @@ fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
         ("", Command::Vanished { registration: ID, epoch: Epoch(3), home: "a" }, b""),
         ("", Command::AddServer { nonce: NONCE, server: "d", address: "127.0.0.1:8083" }, b""),
         ("", Command::RemoveServer { nonce: NONCE, server: "a" }, b""),
+        ("on", Command::SetDrained { nonce: NONCE, server: "b", drained: true }, b""),
+        ("off", Command::SetDrained { nonce: NONCE, server: "b", drained: false }, b""),
     ]
 }
 

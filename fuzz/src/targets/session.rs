@@ -605,7 +605,8 @@ impl Run {
             | Command::Tick
             | Command::Vanished { .. }
             | Command::AddServer { .. }
-            | Command::RemoveServer { .. } => panic!("no client sends {command:?}"),
+            | Command::RemoveServer { .. }
+            | Command::SetDrained { .. } => panic!("no client sends {command:?}"),
             _ => {}
         }
     }
@@ -613,10 +614,11 @@ impl Run {
     fn requested(&mut self, request: Request) {
         match request {
             Request::Who { nonce, .. }
-            | Request::Status { nonce }
+            | Request::Status { nonce, .. }
             | Request::AddServer { nonce, .. }
             | Request::RemoveServer { nonce, .. }
             | Request::TransferLeadership { nonce, .. }
+            | Request::SetDrained { nonce, .. }
             | Request::Backup { nonce }
             | Request::ReadBackup { nonce, .. } => self.nonces.push(nonce),
             Request::Hello { .. } | Request::Ping(_) | Request::Goodbye => {}
