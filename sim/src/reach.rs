@@ -118,6 +118,8 @@ pub const PLACES: &[Place] = &[
     // Homes.
     told("a home out of touch"),
     told("a home in touch again"),
+    told("a home drained"),
+    told("a drained leader serves, since nobody else could").rare(),
     // What the world does.
     seen("a process killed", "host.killed", ""),
     seen("a machine without power", "host.power_cut", ""),
