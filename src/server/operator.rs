@@ -22,6 +22,8 @@ use crate::world::World;
 /// How long a command may take to come through the log, and how long the membership may take to follow it. Who asked
 /// asks again, at another server.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// How long the membership may take to follow a removal by force: it may have to wait for others to come back.
+const FORCED: Duration = Duration::from_millis(500);
 /// How long the leader may take to answer.
 const LEADER: Duration = Duration::from_secs(2);
 /// How long another server may take to take leadership over.
@@ -41,8 +43,8 @@ pub(super) async fn carry_out<W: World>(node: &Arc<Node<W>>, request: Request) -
                 ask_leader(node, Question::MayLeave { server: server.clone() }).await?;
             }
             propose(node, nonce, &Command::RemoveServer { nonce, server: &server }).await?;
-            match until::<W>(|| !has_removed_member(node, &server)).await {
-                // It may have to wait for the others to come back.
+            let patience = if force { FORCED } else { PATIENCE };
+            match until::<W>(patience, || !has_removed_member(node, &server)).await {
                 Err(_) if force => Ok(()),
                 done => done,
             }
@@ -53,11 +55,11 @@ pub(super) async fn carry_out<W: World>(node: &Arc<Node<W>>, request: Request) -
             }
             propose(node, nonce, &Command::SetDrained { nonce, server: &server, drained }).await?;
             let leads_no_more = || leader_name(node).is_some_and(|leader| leader != server);
-            if drained { until::<W>(leads_no_more).await } else { Ok(()) }
+            if drained { until::<W>(PATIENCE, leads_no_more).await } else { Ok(()) }
         }
         Request::TransferLeadership { server, .. } => {
             ask_leader(node, Question::HandOver { server: server.clone() }).await?;
-            until::<W>(|| leader_name(node).is_some_and(|leader| leader == server)).await
+            until::<W>(PATIENCE, || leader_name(node).is_some_and(|leader| leader == server)).await
         }
         _ => Err(Refusal::Malformed("no operator's request".to_owned())),
     }
@@ -75,13 +77,13 @@ fn leader_name<W: World>(node: &Node<W>) -> Option<Name> {
     node.leader().current().and_then(|id| node.member(id)).map(|member| member.name)
 }
 
-async fn until<W: World>(is_so: impl Fn() -> bool) -> Result<(), Refusal> {
+async fn until<W: World>(patience: Duration, is_so: impl Fn() -> bool) -> Result<(), Refusal> {
     let waiting = async {
         while !is_so() {
             W::sleep(LOOK).await;
         }
     };
-    W::timeout(PATIENCE, waiting).await.map_err(|_| Refusal::NoLeader)
+    W::timeout(patience, waiting).await.map_err(|_| Refusal::NoLeader)
 }
 
 /// Whether a disk of that server still belongs to the membership though it is to count no more.

@@ -62,6 +62,13 @@ pub async fn restart(supervisor: &Arc<Supervisor>, progress: &UnboundedSender<St
         }
         if drained && !was_drained {
             client.undrain_server(name).await?;
+            let serves = async {
+                while !own_status(supervisor, number).await.is_some_and(|own| own.serves) {
+                    RealWorld::sleep(LOOK).await;
+                }
+            };
+            // The next one's clients are to find it.
+            let _ = RealWorld::timeout(MOVES, serves).await;
         }
         tell(format!("{name} is back"));
     }

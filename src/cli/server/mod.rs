@@ -205,7 +205,9 @@ fn failed(error: Error, what: &str, server: &Name) -> Failure {
 }
 
 async fn list(reach: &Reach, output: Output) -> Result<(), Failure> {
-    let view = status::look(reach, StatusDetail::default()).await?;
+    let mut view = status::look(reach, StatusDetail::default()).await?;
+    // An address of --servers at which nobody answers may be nobody's.
+    view.servers.retain(|row| row.name.is_some());
     let row = |row: &'_ Row| {
         let votes = row.voter == Some(true);
         [
@@ -307,8 +309,12 @@ async fn remove(reach: &Reach, server: &Name, force: Option<&str>, output: Outpu
         done => done,
     };
     done.map_err(|error| failed(error, "remove", server))?;
-    output.print(&Outcome { server, is: "removed" }, |_| {
-        format!("{server} does not belong to the cluster any more: its process ends by itself, and its data is kept")
+    output.print(&Outcome { server, is: "removed" }, |_| match force {
+        None => format!("{server} does not belong to the cluster any more: its process ends by itself, and its data is kept"),
+        Some(_) => format!(
+            "{server} does not belong to the cluster any more. Its vote is taken and its process ends once enough of the \
+             others can be reached"
+        ),
     })
 }
 
