@@ -21,7 +21,12 @@ pub struct Asked {
 /// Asks the server at `address` how it sees the cluster.
 pub async fn ask(address: &str, patience: Duration, detail: StatusDetail) -> Asked {
     let asking = async {
-        let client = reach::connect(reach::settings(vec![address.to_owned()], None, patience)).await?;
+        let mut settings = reach::settings(vec![address.to_owned()], None, patience);
+        if detail.digest {
+            // A server that reads a large state says nothing meanwhile.
+            settings.silence = patience;
+        }
+        let client = reach::connect(settings).await?;
         let status = client.status_with(detail).await;
         client.close().await;
         status
