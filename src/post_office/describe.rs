@@ -212,7 +212,7 @@ impl PostOffice {
                 (Place::Client(0, 0), 1)
             }
             Place::Client(place, from) => {
-                let Some((place, client)) = self.registry.from_place(place) else { return (Place::Stream(0), 0) };
+                let Some((place, client)) = self.registry.at_or_after(place) else { return (Place::Stream(0), 0) };
                 if from == 0 {
                     registration(client, to);
                     inbox(client, to);
@@ -228,12 +228,12 @@ impl PostOffice {
                 (Place::Client(place + 1, 0), read)
             }
             Place::Stream(place) => {
-                let Some((place, known)) = self.streams.from_place(place) else { return (Place::Message(0), 0) };
+                let Some((place, known)) = self.streams.at_or_after(place) else { return (Place::Message(0), 0) };
                 stream(known, to);
                 (Place::Stream(place + 1), 1)
             }
             Place::Message(place) => {
-                let Some((place, known)) = self.messages.from_place(place) else { return (Place::Done, 0) };
+                let Some((place, known)) = self.messages.at_or_after(place) else { return (Place::Done, 0) };
                 message(known, Bytes::new(), to);
                 (Place::Message(place + 1), 1)
             }

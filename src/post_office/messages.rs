@@ -63,7 +63,7 @@ impl Messages {
     }
 
     /// The first message whose key is `place` or above, and its key.
-    pub fn from_place(&self, place: usize) -> Option<(usize, &Message)> {
+    pub fn at_or_after(&self, place: usize) -> Option<(usize, &Message)> {
         (place..self.messages.capacity()).find_map(|key| Some((key, self.messages.get(key)?)))
     }
 

@@ -67,7 +67,7 @@ impl Registry {
     }
 
     /// The first client whose key is `place` or above, and its key.
-    pub fn from_place(&self, place: usize) -> Option<(usize, &Client)> {
+    pub fn at_or_after(&self, place: usize) -> Option<(usize, &Client)> {
         (place..self.clients.capacity()).find_map(|key| Some((key, self.clients.get(key)?)))
     }
 

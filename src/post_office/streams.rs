@@ -165,7 +165,7 @@ impl Streams {
     }
 
     /// The first stream whose key is `place` or above, and its key.
-    pub fn from_place(&self, place: usize) -> Option<(usize, &Stream)> {
+    pub fn at_or_after(&self, place: usize) -> Option<(usize, &Stream)> {
         (place..self.streams.capacity()).find_map(|key| Some((key, self.streams.get(key)?)))
     }
 

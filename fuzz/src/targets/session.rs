@@ -7,7 +7,7 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::BytesMut;
 use restante::limits;
-use restante::wire::client::{self, ClientRow, REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure};
+use restante::wire::client::{self, ClientRow, REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure, StatusDetail};
 use restante::wire::command::{self, Command};
 use restante::wire::frame::{self, Frame};
 use restante::wire::{
@@ -422,7 +422,7 @@ impl Run {
             }
             Step::Status => {
                 let token = self.token();
-                self.session.status(now, token);
+                self.session.status(now, StatusDetail::default(), token);
             }
             Step::Operate(n) => {
                 let token = self.token();
