@@ -30,7 +30,7 @@ pub use self::wire::wire;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("wire", wire),
     ("peer", peer),
     ("post_office", post_office),
