@@ -61,19 +61,22 @@ fn servers_up<W: World>(node: &Node<W>) -> Option<BTreeSet<Name>> {
     Some(membership.nodes().filter(|(id, _)| is_up(**id)).map(|(_, member)| member.name.clone()).collect())
 }
 
-/// Whether a server is down: an answer of the leader's. Other than by itself, the leader tries whether it can connect.
+/// Whether a server is down: an answer of the leader's. Other than by itself, the leader tries whether it can connect: who
+/// asks has a reason to, and a process that is gone is found out at once.
 pub(super) async fn is_down<W: World>(node: &Node<W>, server: &Name) -> Result<(), Refusal> {
     if *server == node.me.name {
         return Err(Refusal::ServerIsUp);
     }
-    let up = servers_up(node).ok_or(Refusal::NoLeader)?;
-    if !up.contains(server) {
-        return Ok(());
-    }
     let rows = status::servers_of(node);
     let Some(row) = rows.iter().find(|row| row.server.name == *server) else { return Ok(()) };
     match W::timeout(CONNECT, node.host.network.connect(&row.server.address)).await {
-        Ok(Ok(_)) => Err(Refusal::ServerIsUp),
+        Ok(Ok(_)) if row.reachable => Err(Refusal::ServerIsUp),
+        // It may hang. A new leader cannot tell yet.
+        Ok(Ok(_)) => match servers_up(node) {
+            Some(up) if up.contains(server) => Err(Refusal::ServerIsUp),
+            Some(_) => Ok(()),
+            None => Err(Refusal::NoLeader),
+        },
         Ok(Err(_)) | Err(_) => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 //! What it puts under a number is asked again until it is answered, at one server after another. What it shares without
 //! one is asked once, since a repeat may be a second message, and is unknown if no answer comes.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,11 +34,13 @@ pub(super) type Answer = (u64, Value);
 pub(super) struct Browser {
     pub(super) seat: ClientSeat,
     line: Option<(String, Connection, Vec<u8>)>,
+    /// Servers that gave no answer when they were asked last: whoever can choose asks another one.
+    silent: BTreeSet<String>,
 }
 
 impl Browser {
     pub(super) fn new(seat: ClientSeat) -> Self {
-        Self { seat, line: None }
+        Self { seat, line: None, silent: BTreeSet::new() }
     }
 
     /// Asks until there is an answer that is not "not now".
@@ -71,8 +74,11 @@ impl Browser {
             connection.writer.flush().await?;
             answer(&mut connection, &mut buffer).await
         };
-        let answered: io::Result<(Answer, bool)> = W::timeout(patience, asking).await.ok()?;
-        let (answer, closes) = answered.ok()?;
+        let answered = W::timeout(patience, asking).await;
+        let Ok(Ok((answer, closes))) = answered else {
+            self.silent.insert(server);
+            return None;
+        };
         if !closes && self.seat.random.random_bool(0.7) {
             self.line = Some((server, connection, buffer));
         }
@@ -88,12 +94,22 @@ impl Browser {
     }
 
     async fn connect<W: World>(&mut self) -> Option<(String, Connection, Vec<u8>)> {
-        let servers = self.seat.plan.server_hosts();
+        let mut servers = self.seat.plan.server_hosts();
+        servers.retain(|server| !self.silent.contains(server));
+        if servers.is_empty() {
+            self.silent.clear();
+            servers = self.seat.plan.server_hosts();
+        }
         let server = servers[self.seat.random.random_range(0..servers.len())].clone();
         let at = address(&server);
         let connecting = self.seat.host.network.connect(&at);
-        let connection = W::timeout(PATIENCE, connecting).await.ok()?.ok()?;
-        Some((server, connection, Vec::new()))
+        match W::timeout(PATIENCE, connecting).await {
+            Ok(Ok(connection)) => Some((server, connection, Vec::new())),
+            Ok(Err(_)) | Err(_) => {
+                self.silent.insert(server);
+                None
+            }
+        }
     }
 
     pub(super) fn write(&self, what: What) {

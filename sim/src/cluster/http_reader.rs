@@ -75,7 +75,7 @@ struct Reader {
 impl Reader {
     /// Becomes the reader. `None` if the run ended first.
     async fn attach<W: World>(seat: &mut ClientSeat, me: &Arc<Me>) -> Result<Option<Self>, String> {
-        let window = [1u32, 4, 64, 1024][seat.random.random_range(0..4)];
+        let window = [2u32, 8, 64, 1024][seat.random.random_range(0..4)];
         let all = seat.random.random_range(0.2..1.0);
         let mut browser = Browser::new(branch(seat));
         loop {
