@@ -43,8 +43,8 @@ impl Heard {
 
 /// What is asked before a request is let through to openraft.
 pub struct Gates<R, M> {
-    /// Whether the disk can take so many bytes of entries: if not, they are refused before openraft sees them, since it
-    /// takes a failed append for its end.
+    /// Whether the disk can take so many bytes of entries, of which some may be committed already: if not, they are refused
+    /// before openraft sees them, since it takes a failed append for its end.
     pub has_room: R,
     /// Whether the other end still belongs to the cluster. One that does not is to hear so, which it does when it
     /// connects again.
@@ -59,7 +59,7 @@ pub async fn serve_raft<W: World>(
     raft: Raft<W>,
     link: Link,
     heard: Arc<Heard>,
-    gates: Gates<impl Fn(usize) -> bool + Send + 'static, impl Fn() -> bool + Send + 'static>,
+    gates: Gates<impl Fn(usize, bool) -> bool + Send + 'static, impl Fn() -> bool + Send + 'static>,
 ) -> io::Result<()> {
     let Link { mut reader, mut writer } = link;
     let (requests, waiting) = tokio::sync::mpsc::channel::<AppendEntriesRequest<TypeConfig<W>>>(PIPELINE);
@@ -102,7 +102,9 @@ pub async fn serve_raft<W: World>(
                 match frame.kind {
                     peer::APPEND => {
                         let request = messages::take_append::<W>(&frame.payload).map_err(invalid)?;
-                        if !request.entries.is_empty() && !(gates.has_room)(frame.payload.len()) {
+                        let before = request.prev_log_id.map_or(0, |id| id.index);
+                        let committed = request.leader_commit.is_some_and(|id| id.index > before);
+                        if !request.entries.is_empty() && !(gates.has_room)(frame.payload.len(), committed) {
                             let text = "its disk takes nothing now".to_owned();
                             frame::put(&mut out, peer::UNAVAILABLE, &text, &[]);
                             return writer.send(&mut out).await;

@@ -112,7 +112,7 @@ async fn serve_peer<W: World>(server: &Arc<Server<W>>, mut link: Link) -> io::Re
             let gates = Gates {
                 has_room: {
                     let node = node.clone();
-                    move |bytes: usize| node.takes_entries(bytes as u64)
+                    move |bytes: usize, committed: bool| node.takes_entries(bytes as u64, committed)
                 },
                 is_member: {
                     let node = node.clone();

@@ -346,10 +346,14 @@ impl<W: World> Node<W> {
         !self.health.hangs() && self.log.takes(bytes)
     }
 
-    /// Whether a leader's entries, so many bytes, find room. If not, the cluster goes on without this server.
-    pub fn takes_entries(&self, bytes: u64) -> bool {
+    /// Whether a leader's entries, so many bytes, find room. If not, and some are committed, the cluster goes on without this
+    /// server. While they are not, it lacks nothing: where no disk of a majority has room, nobody is ahead of anybody, and
+    /// what is there can still be read everywhere.
+    pub fn takes_entries(&self, bytes: u64, committed: bool) -> bool {
         let takes = self.takes(bytes);
-        self.health.set_refused((!takes).then(W::now));
+        if takes || committed {
+            self.health.set_refused((!takes).then(W::now));
+        }
         takes
     }
 

@@ -18,6 +18,8 @@ use crate::world::{Event, Instant, World};
 const REFUSED: Duration = Duration::from_secs(2);
 /// How often a full disk is given a checkpoint.
 const FULL_DISK: Duration = Duration::from_secs(5);
+/// The longest pause before a leader whose disk stays full tries again to let another one lead.
+const FULL_DISK_MAX: Duration = Duration::from_secs(300);
 
 /// Looks after the node for ever.
 pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
@@ -31,6 +33,7 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
     let mut made_room = W::now();
     let mut watch = DiskWatch::default();
     let mut hands_over = None;
+    let mut full = FullDisk::default();
     loop {
         W::sleep(round).await;
         let leads = node.raft.is_leader();
@@ -71,8 +74,8 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
         }
         let since = written.saturating_sub(checkpointed_at);
         // A checkpoint lets log segments go: it is what makes room on a full disk.
-        let full = node.log.disk_full() && since > 0 && W::now() - made_room > FULL_DISK;
-        if full || since >= node.settings.checkpoint_log_bytes || since >= memory_is_short(&node) {
+        let no_room = node.log.disk_full() && since > 0 && W::now() - made_room > FULL_DISK;
+        if no_room || since >= node.settings.checkpoint_log_bytes || since >= memory_is_short(&node) {
             made_room = W::now();
             // Nothing comes of it while the one before is being written: what counts is the next cut.
             asked.get_or_insert((node.office.cuts(), written));
@@ -87,9 +90,8 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
                 ticked = now;
                 node.hub.tell(&Command::Tick);
             }
-            if node.log.disk_full()
-                && led_since.is_some_and(|since| W::now() - since > node.settings.election_timeout.1)
-            {
+            let settled = led_since.is_some_and(|since| W::now() - since > node.settings.election_timeout.1);
+            if settled && full.hands_over(node.log.disk_full(), W::now()) {
                 led_since = None;
                 W::reached("leadership handed over for a full disk");
                 hand_over(&node, "the disk is full").await;
@@ -144,9 +146,53 @@ fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>) {
     }
 }
 
+/// When a leader whose disk is full hands over. Another one may be no better off, and each election takes some of the room
+/// that is left, so that it is tried again after longer and longer pauses.
+#[derive(Debug, Default)]
+struct FullDisk {
+    /// Not before, and the pause after the next time.
+    next: Option<(Instant, Duration)>,
+}
+
+impl FullDisk {
+    fn hands_over(&mut self, full: bool, now: Instant) -> bool {
+        if !full {
+            self.next = None;
+            return false;
+        }
+        let (due, pause) = self.next.unwrap_or((now, FULL_DISK));
+        if now < due {
+            return false;
+        }
+        self.next = Some((now + pause, (pause * 2).min(FULL_DISK_MAX)));
+        true
+    }
+}
+
 /// A leader whose disk is full or hangs lets another one lead. From now on it proposes nothing and sends no heartbeats: if
 /// the one that is asked cannot lead, the others elect one as if this one were gone.
 async fn hand_over<W: World>(node: &Node<W>, why: &str) {
     tracing::warn!("{why}: handing leadership over");
     node.hand_over().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_disk_lets_others_lead_less_and_less_often_until_it_has_room() {
+        let begin = crate::world::RealWorld::now();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        let mut full = FullDisk::default();
+        assert!(!full.hands_over(false, begin));
+        assert!(full.hands_over(true, begin));
+        assert!(!full.hands_over(true, after(4)));
+        assert!(full.hands_over(true, after(5)));
+        assert!(!full.hands_over(true, after(14)));
+        assert!(full.hands_over(true, after(15)));
+        assert!(!full.hands_over(false, after(16)));
+        assert!(full.hands_over(true, after(17)), "it was emptied, and is full anew");
+        (0..20).for_each(|n| assert!(full.hands_over(true, after(1000 + n * 300))));
+    }
 }

@@ -104,13 +104,25 @@ impl Raw {
 
     /// The next reply that `wanted` wants; others are skipped.
     #[track_caller]
-    pub fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(&Reply, &Bytes) -> Option<T>) -> T {
-        loop {
-            let Some((reply, rest)) = self.reply() else { panic!("the server closed the connection before {what}") };
-            if let Some(found) = wanted(&reply, &rest) {
-                return found;
-            }
+    pub fn until<T>(&mut self, what: &str, wanted: impl FnMut(&Reply, &Bytes) -> Option<T>) -> T {
+        match self.unless_moved(wanted) {
+            Ok(found) => found,
+            Err(last) => panic!("the server closed the connection before {what}; it said last {last:?}"),
         }
+    }
+
+    /// The next reply that `wanted` wants, or the last one before the server closed the connection, as it does when it
+    /// sends its clients elsewhere.
+    #[track_caller]
+    pub fn unless_moved<T>(&mut self, mut wanted: impl FnMut(&Reply, &Bytes) -> Option<T>) -> Result<T, Option<Reply>> {
+        let mut last = None;
+        while let Some((reply, rest)) = self.reply() {
+            if let Some(found) = wanted(&reply, &rest) {
+                return Ok(found);
+            }
+            last = Some(reply);
+        }
+        Err(last)
     }
 
     /// Registers a name.
