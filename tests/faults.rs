@@ -131,19 +131,19 @@ fn a_server_with_another_clusters_data_disturbs_nobody() {
     fs::rename(cluster.data(2), &own).unwrap();
     fs::rename(&kept, cluster.data(2)).unwrap();
     cluster.start_server(2);
-    let leader = cluster.wait_for_leader();
-    assert_ne!(leader, 2);
-    let leader = cluster.name(leader);
     let status = cluster.wait_until("both to say so", |status| {
+        // Which of the two leads may change on a busy machine.
+        let Some(leader) = status["leader"].as_str().filter(|leader| ["a", "b"].contains(leader)) else {
+            return false;
+        };
         let problems = problems(status);
         let first = first.as_str().expect("an id");
         let second = second.as_str().expect("an id");
         let says = |who: &str, cluster: &str| {
             problems.lines().any(|line| line.starts_with(&format!("{who} says")) && line.contains(cluster))
         };
-        says(&leader, first) && says("c", second)
+        says(leader, first) && says("c", second)
     });
-    assert_eq!(status["leader"], *leader, "{status:#?}");
     assert_eq!(row(&status, "c")["leader"], serde_json::Value::Null, "{status:#?}");
     let two = format!("{},{}", cluster.address(0), cluster.address(1));
     cluster.run(&["register", "carol", "--servers", &two]).ok();

@@ -172,12 +172,15 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts so many servers and waits until one of them leads.
+    /// Starts so many servers and waits until one of them leads and all of them follow it.
     #[track_caller]
     pub fn start(servers: usize) -> Self {
         let mut cluster = Self::prepare(servers);
         cluster.start_all();
-        cluster.wait_for_leader();
+        cluster.wait_until("all servers to follow one leader", |status| {
+            let Some(servers) = status["servers"].as_array() else { return false };
+            status["leader"].is_string() && servers.iter().all(|server| server["leader"] == status["leader"])
+        });
         cluster
     }
 

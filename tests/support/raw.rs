@@ -2,16 +2,19 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use restante::wire::client::{REPLY_KIND, REQUEST_KIND, Reply, Request};
 use restante::wire::command::{self, Command, Headers};
+use restante::wire::types::Refusal;
 use restante::wire::{CLIENT_MAGIC, CLIENT_VERSION, Epoch, Nonce, Number, Position, RegistrationId, StreamId, frame};
 
 use super::PATIENCE;
 
 /// See the module.
 pub struct Raw {
+    address: String,
     stream: TcpStream,
     buffer: BytesMut,
     nonce: Nonce,
@@ -24,7 +27,12 @@ impl Raw {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket option");
         stream.set_nodelay(true).expect("a socket option");
-        Self { stream, buffer: BytesMut::new(), nonce: u128::from(rand::random::<u64>()) << 64 }
+        Self {
+            address: address.to_owned(),
+            stream,
+            buffer: BytesMut::new(),
+            nonce: u128::from(rand::random::<u64>()) << 64,
+        }
     }
 
     /// A connection that was welcomed by a server that serves.
@@ -33,6 +41,20 @@ impl Raw {
         let mut raw = Self::silent(address);
         assert!(raw.greet(), "{address} does not serve");
         raw
+    }
+
+    /// Another connection to the same server, as soon as it serves.
+    #[track_caller]
+    fn welcome_again(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            *self = Self::silent(&self.address);
+            if self.greet() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} does not serve again", self.address);
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Says Hello, and whether that was welcome.
@@ -157,12 +179,20 @@ impl Raw {
         window: u32,
     ) -> (RegistrationId, Epoch, Position) {
         let nonce = self.nonce();
-        self.command(&Command::Attach { nonce, name, home, expected, resumes: None, window }, &[]);
-        self.until("an attachment", |reply, _| match reply {
-            Reply::Attached { nonce: n, registration, epoch, acknowledged } if *n == nonce => {
-                Some((*registration, *epoch, *acknowledged))
+        loop {
+            self.command(&Command::Attach { nonce, name, home, expected, resumes: None, window }, &[]);
+            let attached = self.unless_moved(|reply, _| match reply {
+                Reply::Attached { nonce: n, registration, epoch, acknowledged } if *n == nonce => {
+                    Some((*registration, *epoch, *acknowledged))
+                }
+                _ => None,
+            });
+            match attached {
+                Ok(attached) => return attached,
+                // Between two leaders a server sends everybody away.
+                Err(Some(Reply::Move { reason: Refusal::NoLeader })) => self.welcome_again(),
+                Err(last) => panic!("the server closed the connection before an attachment; it said last {last:?}"),
             }
-            _ => None,
-        })
+        }
     }
 }
