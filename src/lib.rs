@@ -46,15 +46,17 @@
 //! 5. [`raft`] and [`storage`]: consensus over the log, and what is on disk.
 //! 6. [`client`]: the session, a pure state machine, and the task around it.
 //! 7. [`backup`]: the whole state in one file, and a new cluster out of it.
+//! 8. [`http`]: requests of those that have no session.
 //!
 //! The command line is in `src/cli`, beside this library and on top of it. The simulator is the crate `restante-sim`,
 //! which runs [`server`] and [`client`] as they are, in a world of its own.
 //!
-//! Arrows point one way: `cli → client, server → raft → storage, post_office → wire`, and everything may use `world`.
+//! Arrows point one way: `cli → client, http → server → raft → storage, post_office → wire`, and everything may use `world`.
 //! `client`, `server` and `cli` know [`backup`], which knows what `raft` does.
 
 pub mod backup;
 pub mod client;
+pub mod http;
 pub mod limits;
 pub mod post_office;
 pub mod raft;

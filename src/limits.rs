@@ -61,6 +61,29 @@ pub const READER_WINDOW_MAX: u32 = 65_536;
 /// Unacknowledged deliveries that a reader asks for, by default.
 pub const READER_WINDOW_DEFAULT: u32 = 1024;
 
+/// Largest head of an HTTP request (request line and headers), in bytes.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Largest body of an HTTP request, in bytes: a message of the largest size, as text with some of it escaped, or as base64.
+pub const HTTP_BODY_BYTES_MAX: usize = 2 << 20;
+/// Bytes of HTTP bodies that one server holds while they arrive, over all connections.
+pub const HTTP_BODIES_BYTES_MAX: usize = 64 << 20;
+/// Messages in one answer about an inbox.
+pub const HTTP_INBOX_MESSAGES_MAX: usize = 1000;
+/// Bytes of bodies in one answer about an inbox; a larger message travels alone.
+pub const HTTP_INBOX_BYTES_MAX: usize = 1 << 20;
+/// Longest that a request may wait for an inbox to fill.
+pub const HTTP_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long the head of an HTTP request may take, and how long a connection may be idle before it.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the body of an HTTP request may take.
+pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an answer may wait for a client that does not read.
+pub const HTTP_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Streams that one server keeps open for HTTP senders that have none of their own.
+pub const HTTP_STREAMS_MAX: usize = 1024;
+/// Sends on one of these that may be on their way.
+pub const HTTP_STREAM_WINDOW: u64 = 256;
+
 /// Connections one server accepts, by default.
 pub const CONNECTIONS_DEFAULT: usize = 10_000;
 /// Bytes of commands that one server holds for its clients and has not yet seen applied, by default.
@@ -97,6 +120,9 @@ const _: () = {
     assert!(BACKUP_PART_BYTES + 64 < CLIENT_FRAME_BYTES_MAX, "a part of a backup must fit a frame");
     assert!(BATCH_COMMANDS_MAX <= ENTRY_COMMANDS_MAX && ENTRY_COMMANDS_MAX < 1 << 16, "ordinals are 16 bits");
     assert!(READER_WINDOW_DEFAULT <= READER_WINDOW_MAX);
+    assert!(BODY_BYTES_MAX * 4 / 3 + 4096 < HTTP_BODY_BYTES_MAX, "the largest body fits a request as base64");
+    assert!(HTTP_BODY_BYTES_MAX * 8 <= HTTP_BODIES_BYTES_MAX, "several bodies may arrive at once");
+    assert!(HTTP_HEAD_BYTES_MAX >= 8192, "hyper's buffers are no smaller");
     assert!((ENTRY_BYTES_MAX as u64) * 4 <= SEGMENT_BYTES_DEFAULT, "a segment holds several entries");
     assert!(SEGMENT_BYTES_DEFAULT * 2 <= CHECKPOINT_LOG_BYTES_DEFAULT, "cleaning frees whole segments");
     assert!(ACKNOWLEDGE_RANGES_MAX * 20 + 256 < COMMAND_HEADER_BYTES_MAX, "the largest acknowledgement fits");

@@ -156,7 +156,7 @@ async fn malformed_frames_are_refused_and_everybody_else_is_served() {
 async fn connections_that_begin_wrongly_are_refused_or_closed() {
     let cluster = alone(&[]);
     let address = cluster.address(0);
-    for garbage in [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], &[0; 64], b"RSTX", b"R", b""] {
+    for garbage in [&[0; 64][..], b"\x16\x03\x01\x00", b"RST\x01", b"R", b""] {
         let mut raw = Raw::silent(&address);
         raw.write(garbage);
         raw.half_close();

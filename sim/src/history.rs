@@ -49,6 +49,15 @@ impl fmt::Display for SendKey {
 }
 
 impl SendKey {
+    /// From here on count streams of a single send that has no number of its sender's: whoever sends it without a stream
+    /// does not know under which number it goes.
+    pub const UNNUMBERED: u64 = 1_000_000_000;
+
+    /// Whether its sender gave it its number.
+    pub fn is_numbered(&self) -> bool {
+        self.stream < Self::UNNUMBERED
+    }
+
     /// A body that tells this send, about `bytes` long, and its digest.
     pub fn body(&self, bytes: usize) -> (Bytes, u64) {
         let mut body = format!("{} {} {} ", self.sender, self.stream, self.number).into_bytes();

@@ -118,6 +118,10 @@ pub const PLACES: &[Place] = &[
     // Homes.
     told("a home out of touch"),
     told("a home in touch again"),
+    told("clients moved away from a home that is down"),
+    // Requests by HTTP.
+    told("a stream of the server's own opened again").rare(),
+    told("a full disk refused a request by HTTP").rare(),
     // What the world does.
     seen("a process killed", "host.killed", ""),
     seen("a machine without power", "host.power_cut", ""),

@@ -20,7 +20,8 @@ use super::values::{self, ClusterList, Size};
 ///
 /// Every server is given the same --cluster list. When all servers of the list are new, they found the cluster; after
 /// that a server may be stopped, killed and started again as you like: it catches up with the others. SIGTERM and
-/// Ctrl-C stop it cleanly: it hands leadership over and lets its clients move.
+/// Ctrl-C stop it cleanly: it hands leadership over and lets its clients move. The port speaks HTTP as well: see
+/// docs/http.md.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Example, the first of three servers:

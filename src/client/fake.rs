@@ -389,7 +389,11 @@ impl Session {
             | Command::Tick
             | Command::Vanished { .. }
             | Command::AddServer { .. }
-            | Command::RemoveServer { .. } => {
+            | Command::RemoveServer { .. }
+            | Command::SetHome { .. }
+            | Command::MoveClients { .. }
+            | Command::AttachApart { .. }
+            | Command::AcknowledgeApart { .. } => {
                 panic!("no client sends {command:?}")
             }
         }

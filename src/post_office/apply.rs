@@ -123,6 +123,7 @@ impl PostOffice {
             }
             Command::SetQuotas(quotas) => self.quotas = quotas,
             Command::Tick => self.tick(tell),
+            Command::MoveClients { from, to, until } => self.move_clients(from, &to, until, tell),
             command => self.answer(at, command, tell),
         }
     }
@@ -204,11 +205,23 @@ impl PostOffice {
         tell: Tell<'_>,
     ) {
         let Some(key) = self.registry.key(registration) else { return };
-        let client = self.registry.get_mut(key);
-        // Epoch 0 is that of an inbox that never had a reader: nobody may speak for it.
-        if client.inbox.epoch() != epoch || epoch == Epoch(0) {
-            return;
+        // Epoch 0 is that of an inbox that never had a reader: no session speaks for it.
+        if self.registry.get(key).inbox.epoch() == epoch && epoch != Epoch(0) {
+            self.take_acknowledgement(key, epoch, up_to, ranges, tell);
         }
+    }
+
+    /// Acknowledges for whoever may.
+    pub(super) fn take_acknowledgement(
+        &mut self,
+        key: u32,
+        epoch: Epoch,
+        up_to: Position,
+        ranges: &[(Position, Position)],
+        tell: Tell<'_>,
+    ) {
+        let client = self.registry.get_mut(key);
+        let registration = client.id;
         client.last_seen = self.time;
         let (messages, changes, holes) = (&mut self.messages, &mut self.changes, &mut self.holes);
         let (waiting, waiting_bytes) = (&mut self.waiting, &mut self.waiting_bytes);

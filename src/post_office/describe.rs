@@ -8,7 +8,8 @@ use super::PostOffice;
 use super::checkpoint::Change;
 use super::messages::Message;
 use super::records::{
-    self, InboxRecord, Kind, MessageRecord, MetaRecord, ProgressRecord, RegistrationRecord, ServerRecord, StreamRecord,
+    self, InboxRecord, Kind, MessageRecord, MetaRecord, ProgressRecord, ReaderRecord, RegistrationRecord, ServerRecord,
+    StreamRecord,
 };
 use super::registry::Client;
 use super::servers::{Progress, Servers};
@@ -104,7 +105,12 @@ pub(super) fn inbox(client: &Client, to: &mut impl Records) {
         floor: inbox.floor().0,
         end: inbox.end(),
         epoch: inbox.epoch(),
-        reader: inbox.reader().map(|reader| (reader.nonce, reader.window, reader.present)),
+        reader: inbox.reader().map(|reader| ReaderRecord {
+            nonce: reader.nonce,
+            window: reader.window,
+            present: reader.present,
+            home: reader.home.as_deref(),
+        }),
         marked: inbox.marked(),
         exposed: inbox.exposed(),
     };

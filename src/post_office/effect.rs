@@ -149,6 +149,20 @@ pub enum Answer {
     ServerAdded,
     /// The server does not belong to the cluster.
     ServerRemoved,
+    /// The client has this home.
+    HomeSet {
+        /// The client's registration.
+        registration: RegistrationId,
+    },
+    /// The acknowledgement counted.
+    Acknowledged {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The epoch in force.
+        epoch: Epoch,
+        /// Everything up to here is acknowledged.
+        up_to: Position,
+    },
     /// Nothing was done.
     Refused(Refusal),
 }

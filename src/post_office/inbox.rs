@@ -6,18 +6,21 @@
 use std::collections::VecDeque;
 
 use crate::limits;
-use crate::wire::{Epoch, Nonce, Position};
+use crate::wire::{Epoch, Name, Nonce, Position};
 
 /// The slot of a position that was acknowledged before the floor reached it.
 pub(super) const ACKNOWLEDGED: u32 = u32::MAX;
 
 /// Who reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reader {
     pub nonce: Nonce,
-    /// Its connection stands, as far as is known. One that vanished may come back by the same nonce.
+    /// Its connection stands, as far as is known. One that vanished may come back by the same nonce. One without a session
+    /// has no connection to lose.
     pub present: bool,
     pub window: u32,
+    /// The server that its session is at; `None` if it has no session and comes by any server.
+    pub home: Option<Name>,
 }
 
 /// The messages that wait for one registration, and its reader.
@@ -113,8 +116,8 @@ impl Inbox {
         self.epoch
     }
 
-    pub fn reader(&self) -> Option<Reader> {
-        self.reader
+    pub fn reader(&self) -> Option<&Reader> {
+        self.reader.as_ref()
     }
 
     pub fn marked(&self) -> u64 {
@@ -233,7 +236,12 @@ impl Inbox {
 
     /// Whether a reader is there.
     pub fn is_attached(&self) -> bool {
-        self.reader.is_some_and(|reader| reader.present)
+        self.reader.as_ref().is_some_and(|reader| reader.present)
+    }
+
+    /// The server that the reader's session is at, if it has one that stands.
+    pub fn session_at(&self) -> Option<&Name> {
+        self.reader.as_ref().filter(|reader| reader.present)?.home.as_ref()
     }
 
     /// The reader's connection is gone.
@@ -244,15 +252,15 @@ impl Inbox {
         }
     }
 
-    /// The reader is there after all.
-    pub fn return_reader(&mut self) {
-        if let Some(reader) = &mut self.reader {
-            reader.present = true;
-        }
+    /// The reader is there after all, at this home. Says at which one it was before, if that is another.
+    pub fn return_reader(&mut self, home: Option<Name>) -> Option<Name> {
+        let reader = self.reader.as_mut()?;
+        reader.present = true;
+        if reader.home == home { None } else { std::mem::replace(&mut reader.home, home) }
     }
 
     fn expose(&mut self) {
-        if let Some(reader) = self.reader.filter(|reader| reader.present) {
+        if let Some(reader) = self.reader.as_ref().filter(|reader| reader.present) {
             self.exposed = self.exposed.max(self.last_in_window(reader.window));
         }
     }
@@ -289,7 +297,7 @@ mod tests {
     }
 
     fn reader(window: u32) -> Reader {
-        Reader { nonce: 7, present: true, window }
+        Reader { nonce: 7, present: true, window, home: None }
     }
 
     #[test]

@@ -7,6 +7,9 @@ use crate::wire::{Quotas, frame};
 /// Streams that one tick looks at, so that one entry's work is bounded. If more are due, the next tick is due at once.
 pub(super) const TICK_STREAMS_MAX: usize = 1024;
 
+/// Clients that one command moves away from a server that is down, so that one entry's work is bounded.
+pub(super) const MOVED_CLIENTS_MAX: usize = 1024;
+
 /// Acknowledged places that may stand between the first waiting message and the end of an inbox, beyond its quota of
 /// messages. A reader that acknowledges everything but one message for ever must not make the inbox grow for ever.
 const HOLES_MAX: u64 = limits::READER_WINDOW_MAX as u64;
@@ -32,7 +35,7 @@ pub fn check_command(kind: u8, payload: &[u8]) -> Result<(Command<'_>, &[u8]), M
             return Err(MalformedCommand("the content is larger than allowed"));
         }
         Command::Send { .. } => return Ok((command, content)),
-        Command::Acknowledge { up_to, ranges, .. } => {
+        Command::Acknowledge { up_to, ranges, .. } | Command::AcknowledgeApart { up_to, ranges, .. } => {
             if ranges.len() > limits::ACKNOWLEDGE_RANGES_MAX {
                 return Err(MalformedCommand("an acknowledgement has more ranges than allowed"));
             }

@@ -10,7 +10,7 @@ use super::checkpoint::Changes;
 use super::inbox::{Inbox, Reader};
 use super::messages::{Message, NOT_HELD};
 use super::records::{
-    self, BadRecord, InboxRecord, Kind, MessageRecord, MetaRecord, OwnedStreamRecord, ProgressRecord,
+    self, BadRecord, InboxRecord, Kind, MessageRecord, MetaRecord, OwnedStreamRecord, ProgressRecord, ReaderRecord,
     RegistrationRecord, ServerRecord,
 };
 use super::registry::Client;
@@ -157,7 +157,13 @@ impl Loading {
         if self.office.registry.key_of(&name).is_some() {
             return Err(LoadError::Inconsistent("a name is registered twice"));
         }
-        let reader = record.reader.map(|(nonce, window, present)| Reader { nonce, window, present });
+        let reader = match record.reader {
+            None => None,
+            Some(ReaderRecord { nonce, window, present, home }) => {
+                let home = home.map(|home| self.name(home)).transpose()?;
+                Some(Reader { nonce, window, present, home })
+            }
+        };
         let inbox = Inbox::restored(record.floor, record.epoch, reader, record.marked, record.exposed);
         let client = Client {
             id,

@@ -38,7 +38,7 @@ pub use load::LoadError;
 pub use records::{BadRecord, RECORDS_VERSION, content_key, content_of};
 pub use restored::{Standing, restored_record, standing_key, standing_of};
 pub use servers::Listed;
-pub use view::{Content, ReaderView, RegistrationView, StreamView, Totals, Waiting};
+pub use view::{Content, ReaderView, Reading, RegistrationView, StreamView, Totals, Waiting};
 
 pub use crate::wire::batch::BadEntry;
 use crate::wire::{Quotas, Time};

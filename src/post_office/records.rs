@@ -116,10 +116,18 @@ pub(super) struct InboxRecord<'a> {
     pub floor: u64,
     pub end: u64,
     pub epoch: Epoch,
-    /// Nonce, window, and whether it is there.
-    pub reader: Option<(Nonce, u32, bool)>,
+    #[serde(borrow)]
+    pub reader: Option<ReaderRecord<'a>>,
     pub marked: u64,
     pub exposed: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ReaderRecord<'a> {
+    pub nonce: Nonce,
+    pub window: u32,
+    pub present: bool,
+    pub home: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]

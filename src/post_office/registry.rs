@@ -1,6 +1,6 @@
 //! Who is registered: clients by name and by registration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use rustc_hash::FxHashMap;
@@ -16,7 +16,7 @@ pub(super) struct Client {
     pub name: Name,
     /// Of the request that registered it.
     pub nonce: Nonce,
-    /// The server it is, or was last, attached to.
+    /// The server it is, or was last, attached to, or was registered or moved to. [`Registry::set_home`] changes it.
     pub home: Name,
     /// When it last attached, detached, sent or acknowledged.
     pub last_seen: Time,
@@ -34,6 +34,8 @@ pub(super) struct Registry {
     by_name: FxHashMap<Name, u32>,
     /// For listing. Sends look names up in `by_name`, which is many times faster with many clients.
     sorted: BTreeMap<Name, u32>,
+    /// Who is at home where.
+    by_home: BTreeMap<Name, BTreeSet<RegistrationId>>,
 }
 
 impl Registry {
@@ -83,6 +85,7 @@ impl Registry {
     /// Adds a client whose name is free.
     pub fn insert(&mut self, client: Client) -> u32 {
         let (id, name) = (client.id, client.name.clone());
+        self.by_home.entry(client.home.clone()).or_default().insert(id);
         let key = self.clients.insert(client) as u32;
         let known = self.by_id.insert(id, key);
         assert!(known.is_none(), "ids are never used again");
@@ -98,6 +101,37 @@ impl Registry {
         self.by_id.remove(&client.id);
         self.by_name.remove(&client.name);
         self.sorted.remove(&client.name);
+        self.leave_home(&client.home, client.id);
         client
+    }
+
+    /// Gives a client another home.
+    pub fn set_home(&mut self, key: u32, home: Name) {
+        let client = &mut self.clients[key as usize];
+        if client.home != home {
+            let id = client.id;
+            let before = std::mem::replace(&mut client.home, home.clone());
+            self.leave_home(&before, id);
+            self.by_home.entry(home).or_default().insert(id);
+        }
+    }
+
+    fn leave_home(&mut self, home: &Name, id: RegistrationId) {
+        if let Some(clients) = self.by_home.get_mut(home) {
+            clients.remove(&id);
+            if clients.is_empty() {
+                self.by_home.remove(home);
+            }
+        }
+    }
+
+    /// The first clients that are at home there, registrations ascending.
+    pub fn at_home(&self, home: &str, limit: usize) -> Vec<RegistrationId> {
+        self.by_home.get(home).into_iter().flatten().take(limit).copied().collect()
+    }
+
+    /// The servers that are anybody's home, names ascending.
+    pub fn homes(&self) -> impl Iterator<Item = &Name> {
+        self.by_home.keys()
     }
 }

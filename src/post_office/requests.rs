@@ -4,11 +4,12 @@ use super::PostOffice;
 use super::apply::{At, Tell};
 use super::effect::{Answer, Effect};
 use super::inbox::{Inbox, Reader};
+use super::limits::MOVED_CLIENTS_MAX;
 use super::registry::Client;
 use super::streams::Stream;
 use crate::limits;
 use crate::wire::command::Command;
-use crate::wire::{Epoch, Incarnation, Name, Nonce, Position, Quotas, Refusal, RegistrationId, StreamId};
+use crate::wire::{Epoch, Incarnation, Name, Nonce, Position, Quotas, Refusal, RegistrationId, StreamId, Time};
 
 impl PostOffice {
     /// Carries out a command that has a nonce, and answers it.
@@ -20,18 +21,27 @@ impl PostOffice {
             Command::OpenStream { nonce, name } => self.open_stream(at, nonce, name),
             Command::CloseStream { stream, .. } => Ok(self.close_stream_by_id(stream, tell)),
             Command::Attach { nonce, name, home, expected, resumes, window } => {
-                self.attach(Reader { nonce, window, present: true }, name, home, expected, resumes, tell)
+                self.attach_session(nonce, name, home, expected, resumes, window, tell)
             }
             Command::Detach { registration, epoch, delivered, .. } => self.detach(registration, epoch, delivered),
             Command::Enroll { server, address, disk } => self.enroll(at, server, address, disk),
             Command::AddServer { nonce, server, address } => self.add_server(nonce, server, address),
             Command::RemoveServer { nonce, server } => self.remove_server(nonce, server),
+            Command::SetHome { name, home, instead_of, .. } => self.set_home(name, home, instead_of, tell),
+            Command::AttachApart { nonce, name, registration, expected, window } => {
+                let reader = Reader { nonce, window, present: true, home: None };
+                self.attach(reader, name, registration, expected, false, tell).map(|(_, answer)| answer)
+            }
+            Command::AcknowledgeApart { name, registration, epoch, up_to, ranges, .. } => {
+                self.acknowledge_apart(name, registration, epoch, up_to, &ranges, tell)
+            }
             Command::Send { .. }
             | Command::Acknowledge { .. }
             | Command::Confirm { .. }
             | Command::SetQuotas(_)
             | Command::Tick
-            | Command::Vanished { .. } => return,
+            | Command::Vanished { .. }
+            | Command::MoveClients { .. } => return,
         };
         let answer = answer.unwrap_or_else(Answer::Refused);
         tell(Effect::Answered { origin: at.origin, nonce, answer });
@@ -127,47 +137,140 @@ impl PostOffice {
         Answer::StreamClosed
     }
 
-    fn attach(
+    #[expect(clippy::too_many_arguments, reason = "they are the command's")]
+    fn attach_session(
         &mut self,
-        reader: Reader,
+        nonce: Nonce,
         name: &str,
         home: &str,
         expected: Epoch,
         resumes: Option<RegistrationId>,
+        window: u32,
         tell: Tell<'_>,
     ) -> Result<Answer, Refusal> {
         let home = checked_name(home)?;
+        let reader = Reader { nonce, window, present: true, home: Some(home.clone()) };
+        let (key, answer) = self.attach(reader, name, resumes, expected, resumes.is_some(), tell)?;
+        self.registry.set_home(key, home);
+        Ok(answer)
+    }
+
+    /// Makes somebody the reader, in `registration` only if that is given. Says whose inbox it is.
+    fn attach(
+        &mut self,
+        reader: Reader,
+        name: &str,
+        registration: Option<RegistrationId>,
+        expected: Epoch,
+        resumes: bool,
+        tell: Tell<'_>,
+    ) -> Result<(u32, Answer), Refusal> {
         let key = self.registry.key_of(name).ok_or(Refusal::NotRegistered)?;
         let client = self.registry.get_mut(key);
-        let registration = client.id;
+        let id = client.id;
         // Epochs begin anew with each registration: those of an earlier one say nothing about this one's.
-        if resumes.is_some_and(|earlier| earlier != registration) {
+        if registration.is_some_and(|earlier| earlier != id) {
             return Err(Refusal::RegistrationEnded);
         }
         let current = client.inbox.epoch();
         let repeat = client.inbox.reader().is_some_and(|known| known.nonce == reader.nonce);
-        if !repeat {
+        if repeat {
+            // It may come through another server, after the first one died before it could answer, and after that one has
+            // given the reader up.
+            if let Some(before) = client.inbox.return_reader(reader.home) {
+                tell(Effect::Left { registration: id, epoch: current, home: before });
+            }
+        } else {
             if expected != current {
                 return Err(Refusal::EpochMoved { current });
             }
-            let by = client.inbox.attach(reader, resumes.is_some());
+            let by = client.inbox.attach(reader, resumes);
             if current > Epoch(0) {
-                tell(Effect::Fenced { registration, epoch: current, by: Some(by) });
-            }
-        }
-        // A repeat may come through another server, after the first one died before it could answer, and after that one
-        // has given the reader up.
-        client.inbox.return_reader();
-        if client.home != home {
-            let before = std::mem::replace(&mut client.home, home);
-            if repeat {
-                tell(Effect::Left { registration, epoch: current, home: before });
+                tell(Effect::Fenced { registration: id, epoch: current, by: Some(by) });
             }
         }
         client.last_seen = self.time;
-        let answer = Answer::Attached { registration, epoch: client.inbox.epoch(), acknowledged: client.inbox.floor() };
+        let (epoch, acknowledged) = (client.inbox.epoch(), client.inbox.floor());
         self.touch_client(key);
-        Ok(answer)
+        Ok((key, Answer::Attached { registration: id, epoch, acknowledged }))
+    }
+
+    /// Acknowledges for somebody without a session. A session's reader does so itself; of an inbox that has no reader,
+    /// whoever knows its epoch may.
+    fn acknowledge_apart(
+        &mut self,
+        name: &str,
+        registration: RegistrationId,
+        epoch: Epoch,
+        up_to: Position,
+        ranges: &[(Position, Position)],
+        tell: Tell<'_>,
+    ) -> Result<Answer, Refusal> {
+        let key = self.registry.key(registration).ok_or(Refusal::RegistrationEnded)?;
+        let client = self.registry.get(key);
+        if &*client.name != name {
+            return Err(Refusal::RegistrationEnded);
+        }
+        let current = client.inbox.epoch();
+        if current != epoch {
+            return Err(Refusal::EpochMoved { current });
+        }
+        if client.inbox.reader().is_some_and(|reader| reader.home.is_some()) {
+            return Err(Refusal::ReadBySession);
+        }
+        self.take_acknowledgement(key, epoch, up_to, ranges, tell);
+        Ok(Answer::Acknowledged { registration, epoch, up_to: self.registry.get(key).inbox.floor() })
+    }
+
+    fn set_home(
+        &mut self,
+        name: &str,
+        home: &str,
+        instead_of: Option<&str>,
+        tell: Tell<'_>,
+    ) -> Result<Answer, Refusal> {
+        let home = checked_name(home)?;
+        let key = self.registry.key_of(name).ok_or(Refusal::NotRegistered)?;
+        let client = self.registry.get(key);
+        let registration = client.id;
+        let current = client.inbox.session_at().unwrap_or(&client.home);
+        if instead_of.is_some_and(|expected| expected != &**current) && *current != home {
+            return Err(Refusal::HomeMoved { home: current.clone() });
+        }
+        if let Some(down) = instead_of {
+            self.lose_session(key, down, tell);
+        }
+        self.registry.set_home(key, home);
+        self.touch_client(key);
+        Ok(Answer::HomeSet { registration })
+    }
+
+    /// A client's session counts as gone if it is at that server.
+    fn lose_session(&mut self, key: u32, home: &str, tell: Tell<'_>) -> bool {
+        let client = self.registry.get_mut(key);
+        let Some(home) = client.inbox.session_at().filter(|at| &***at == home).cloned() else { return false };
+        client.inbox.lose_reader();
+        tell(Effect::Left { registration: client.id, epoch: client.inbox.epoch(), home });
+        true
+    }
+
+    /// Moves clients away from a server that is down, in turn to those that are up.
+    pub(super) fn move_clients(&mut self, from: &str, to: &[&str], until: Time, tell: Tell<'_>) {
+        if self.time > until {
+            return;
+        }
+        let homes: Vec<Name> =
+            to.iter().filter(|home| **home != from).filter_map(|home| Name::new(home).ok()).collect();
+        if homes.is_empty() {
+            return;
+        }
+        for registration in self.registry.at_home(from, MOVED_CLIENTS_MAX) {
+            let Some(key) = self.registry.key(registration) else { continue };
+            self.lose_session(key, from, tell);
+            let place = (registration.0 ^ registration.index()) % homes.len() as u64;
+            self.registry.set_home(key, homes[place as usize].clone());
+            self.touch_client(key);
+        }
     }
 
     fn detach(
@@ -191,11 +294,8 @@ impl PostOffice {
     /// A reader's connection is gone. Its nonce stays known: it may be on its way to another server.
     pub(super) fn vanished(&mut self, registration: RegistrationId, epoch: Epoch, home: &str, tell: Tell<'_>) {
         let Some(key) = self.registry.key(registration) else { return };
-        let client = self.registry.get_mut(key);
-        if client.inbox.epoch() == epoch && &*client.home == home && client.inbox.is_attached() {
-            client.inbox.lose_reader();
-            client.last_seen = self.time;
-            tell(Effect::Left { registration, epoch, home: client.home.clone() });
+        if self.registry.get(key).inbox.epoch() == epoch && self.lose_session(key, home, tell) {
+            self.registry.get_mut(key).last_seen = self.time;
             self.touch_client(key);
         }
     }

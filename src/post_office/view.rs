@@ -52,6 +52,8 @@ pub struct StreamView {
 pub struct ReaderView {
     /// The epoch in force; 0 if the inbox never had a reader.
     pub epoch: Epoch,
+    /// Who reads.
+    pub reading: Reading,
     /// Whether the epoch's reader is attached. A reader that has detached may still acknowledge what it has.
     pub attached: bool,
     /// The server it is, or was last, attached to.
@@ -64,6 +66,17 @@ pub struct ReaderView {
     pub window: u32,
     /// Messages at positions below this one may have been seen by another process.
     pub redelivered_below: Position,
+}
+
+/// Who reads an inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// It has no reader: it never had one, or the last one has detached.
+    Nobody,
+    /// A session, or one that was cut off and may come back.
+    Session,
+    /// Somebody without a session, who comes by any server.
+    Apart,
 }
 
 /// A message that waits.
@@ -82,6 +95,11 @@ pub enum Content {
     Memory(Bytes),
     /// In the checkpoint, in the record at [`super::content_key`], out of which [`super::content_of`] cuts it.
     Stored(MessageId),
+}
+
+/// A client's home: where its session reads, or else where it was last, or was registered or moved to.
+fn home_of(client: &Client) -> Name {
+    client.inbox.session_at().unwrap_or(&client.home).clone()
 }
 
 /// Sums over the whole state.
@@ -139,7 +157,7 @@ impl PostOffice {
         Some(RegistrationView {
             registration: client.id,
             name: client.name.clone(),
-            home: client.home.clone(),
+            home: home_of(client),
             last_seen: client.last_seen,
             epoch: client.inbox.epoch(),
             attached: client.inbox.is_attached(),
@@ -171,8 +189,13 @@ impl PostOffice {
         let inbox = &client.inbox;
         Some(ReaderView {
             epoch: inbox.epoch(),
+            reading: match inbox.reader() {
+                None => Reading::Nobody,
+                Some(reader) if reader.home.is_some() => Reading::Session,
+                Some(_) => Reading::Apart,
+            },
             attached: inbox.is_attached(),
-            home: client.home.clone(),
+            home: home_of(client),
             acknowledged: inbox.floor(),
             end: Position(inbox.end()),
             window: inbox.reader().map_or(0, |reader| reader.window),
@@ -226,8 +249,8 @@ impl PostOffice {
         let row = |client: &Client| ClientRow {
             name: client.name.clone(),
             registration: client.id,
-            home: client.home.clone(),
-            online: client.inbox.is_attached(),
+            home: home_of(client),
+            online: client.inbox.session_at().is_some(),
             last_seen: client.last_seen,
             waiting: client.inbox.waiting(),
             waiting_bytes: client.inbox.waiting_bytes(),
@@ -236,6 +259,11 @@ impl PostOffice {
         let mut clients = self.registry.after(after);
         let rows = clients.by_ref().take(limit).map(row).collect();
         (rows, clients.next().is_some())
+    }
+
+    /// The servers that are anybody's home, names ascending.
+    pub fn homes(&self) -> impl Iterator<Item = &Name> {
+        self.registry.homes()
     }
 
     /// Sums over the whole state.

@@ -64,6 +64,11 @@ impl FrameReader {
         Ok(magic)
     }
 
+    /// The reader, and what it brought that is not in any frame yet.
+    pub fn into_parts(self) -> (Box<dyn AsyncRead + Send + Sync + Unpin>, BytesMut) {
+        (self.reader, self.buffer)
+    }
+
     /// Allows frames of another size from now on.
     pub fn set_max(&mut self, max: usize) {
         self.max = max;

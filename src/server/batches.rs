@@ -70,6 +70,15 @@ impl Batches {
         self.next_sequence()
     }
 
+    /// Appends a send with its content. Returns the sequence of the batch that it is in.
+    pub fn push_content(&mut self, send: &Command<'_>, content: &[u8]) -> u64 {
+        let mut payload = BytesMut::with_capacity(content.len() + 128);
+        frame::put_postcard(&mut payload, send);
+        payload.put_slice(content);
+        self.push_frame(&payload);
+        self.next_sequence()
+    }
+
     /// The sequence that the open batch will have.
     pub fn next_sequence(&self) -> u64 {
         self.sequence + 1

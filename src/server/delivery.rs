@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::hub::{Books, OUTBOX_HIGH};
+use super::hub::Books;
 use super::node::Node;
+use super::outbox::OUTBOX_HIGH;
 use crate::post_office::{Content, PostOffice, Waiting, content_key, content_of};
 use crate::wire::client::Reply;
 use crate::wire::{Epoch, Position, RegistrationId};

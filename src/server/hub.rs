@@ -6,6 +6,9 @@
 //! One lock holds it all; it is never held across an await. Where the post office's lock is needed too, that one is
 //! taken first.
 
+mod apart;
+mod own_streams;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -14,22 +17,19 @@ use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, oneshot};
 
+use self::apart::Apart;
+pub(super) use self::apart::OwnSend;
 use super::batches::Batches;
-use crate::post_office::{Answer, BatchVerdict, Effect};
+use super::outbox::{OUTBOX_STOP, Outgoing, Session};
+use crate::limits;
+use crate::post_office::{Answer, BatchVerdict, Effect, PostOffice};
 use crate::wire::batch::Batch;
-use crate::wire::client::{REPLY_KIND, Reply, SendFailure};
+use crate::wire::client::{Reply, SendFailure};
 use crate::wire::command::Command;
 use crate::wire::{
     ClusterId, Epoch, Name, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, ServerAddress,
-    StreamId, frame,
+    StreamId,
 };
-
-/// Bytes that may wait for one session's socket before its deliveries stop.
-pub(super) const OUTBOX_HIGH: usize = 1 << 20;
-/// Bytes that may wait for one session's socket before its commands are no longer read.
-pub(super) const OUTBOX_STOP: usize = 4 << 20;
-/// Receipts that one frame tells.
-const RECEIPTS_PER_FRAME: usize = 1024;
 
 /// Names a client's connection.
 pub(super) type SessionId = u64;
@@ -61,32 +61,16 @@ pub(super) struct Books {
     /// Readers that may have something to be delivered.
     pub ready: Vec<RegistrationId>,
     barriers: Vec<(u64, oneshot::Sender<()>)>,
+    /// Who waits without a session.
+    pub apart: Apart,
+    /// Sequence of the batch of this server that is being applied.
+    applying: u64,
     /// Sessions to be woken at the end of what is being done.
     touched: Vec<SessionId>,
     /// Why clients are sent elsewhere, if they are.
     pub closed_for: Option<Refusal>,
     /// The cluster's servers, as clients are told of them.
     servers: Vec<ServerAddress>,
-}
-
-/// One client's connection.
-pub(super) struct Session {
-    /// What is to be sent.
-    pub out: BytesMut,
-    receipts: Option<Receipts>,
-    wake: Arc<Notify>,
-    streams: Vec<StreamId>,
-    registrations: Vec<RegistrationId>,
-    /// Readers that wait for `out` to drain.
-    starved: Vec<RegistrationId>,
-    /// The connection ends when `out` is sent.
-    pub ending: bool,
-}
-
-struct Receipts {
-    stream: StreamId,
-    first: Number,
-    outcomes: Vec<SendOutcome>,
 }
 
 /// A reader attached through one of this server's sessions.
@@ -110,13 +94,10 @@ struct Route {
 
 enum Waiter {
     Session(SessionId),
-    Server(oneshot::Sender<Answer>),
-}
-
-/// What waits for a session, for its writer.
-pub(super) struct Outgoing {
-    pub bytes: BytesMut,
-    pub ending: bool,
+    /// This server itself. The same request may have been asked more than once.
+    Server(Vec<oneshot::Sender<Answer>>),
+    /// The stream that this server opens for a sender.
+    Sender(Name),
 }
 
 impl Hub {
@@ -132,6 +113,8 @@ impl Hub {
             readers: BTreeMap::new(),
             ready: Vec::new(),
             barriers: Vec::new(),
+            apart: Apart::new(limits::HTTP_STREAMS_MAX),
+            applying: 0,
             touched: Vec::new(),
             closed_for: None,
             servers: Vec::new(),
@@ -154,15 +137,7 @@ impl Hub {
         let id = books.next_session;
         books.next_session += 1;
         let wake = Arc::new(Notify::new());
-        let session = Session {
-            out: BytesMut::new(),
-            receipts: None,
-            wake: wake.clone(),
-            streams: Vec::new(),
-            registrations: Vec::new(),
-            starved: Vec::new(),
-            ending: false,
-        };
+        let session = Session::new(wake.clone());
         books.sessions.insert(id, session);
         books.reply(id, &welcome);
         books.wake();
@@ -203,7 +178,10 @@ impl Hub {
     pub fn ask(&self, nonce: Nonce, command: &Command<'_>) -> oneshot::Receiver<Answer> {
         let (answer, receiver) = oneshot::channel();
         let mut books = self.lock();
-        books.nonces.insert(nonce, Waiter::Server(answer));
+        match books.nonces.get_mut(&nonce) {
+            Some(Waiter::Server(waiting)) => waiting.push(answer),
+            _ => drop(books.nonces.insert(nonce, Waiter::Server(vec![answer]))),
+        }
         books.batches.push(command);
         drop(books);
         self.forward.notify_one();
@@ -257,6 +235,7 @@ impl Hub {
             books.wake();
         }
         books.closed_for = reason;
+        books.apart.wake_all();
     }
 
     /// There are other servers by now: clients are told, so that they find the cluster even if all are replaced that
@@ -292,6 +271,11 @@ impl Hub {
 }
 
 impl Books {
+    /// The cluster's servers, as clients are told of them.
+    pub fn servers(&self) -> &[ServerAddress] {
+        &self.servers
+    }
+
     /// What a client is told first.
     pub fn welcome(&self, cluster: ClusterId) -> Reply {
         Reply::Welcome { cluster: Some(cluster), server: self.home.clone(), servers: self.servers.clone() }
@@ -299,6 +283,7 @@ impl Books {
 
     /// Of two sessions the newer one wins: an older one may still be reading what its client sent before it moved on.
     pub fn route_stream(&mut self, stream: StreamId, id: SessionId) {
+        self.apart.give_up(stream);
         let known = self.streams.get(&stream).map(|route| route.session);
         if known.is_some_and(|known| known > id && self.sessions.contains_key(&known)) {
             return;
@@ -372,7 +357,10 @@ impl Books {
                     self.batch_applied(*sequence, verdict);
                 }
             }
-            Effect::Sent { stream, number, result, .. } => {
+            Effect::Sent { origin, stream, number, result } => {
+                if *origin == self.batches.origin {
+                    self.sent_apart(*stream, *number, result);
+                }
                 if let Some(Route { session: id, .. }) = self.streams.get(stream).copied() {
                     self.sent(id, *stream, *number, result);
                 }
@@ -388,6 +376,7 @@ impl Books {
                 if self.readers.contains_key(registration) {
                     self.ready.push(*registration);
                 }
+                self.apart.wake(*registration);
             }
             Effect::Acknowledged { registration, epoch, up_to } => {
                 if let Some(reader) = self.readers.get(registration)
@@ -400,6 +389,7 @@ impl Books {
                 }
             }
             Effect::Fenced { registration, epoch, by } => {
+                self.apart.wake(*registration);
                 if let Some(reader) = self.readers.get(registration)
                     && reader.epoch == *epoch
                 {
@@ -422,6 +412,7 @@ impl Books {
                 if self.streams.contains_key(stream) {
                     self.closed.insert(*stream);
                 }
+                self.apart.streams.closed(*stream);
             }
         }
     }
@@ -429,6 +420,7 @@ impl Books {
     fn batch_applied(&mut self, sequence: u64, verdict: &BatchVerdict) {
         self.batches.judged(sequence, verdict);
         if *verdict == BatchVerdict::Applied {
+            self.applying = sequence;
             self.forget_closed(sequence);
             for (at, done) in std::mem::take(&mut self.barriers) {
                 if at <= sequence {
@@ -459,19 +451,7 @@ impl Books {
     fn sent(&mut self, id: SessionId, stream: StreamId, number: Number, result: &Result<SendOutcome, SendFailure>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match result {
-            Ok(outcome) => {
-                let follows = session.receipts.as_ref().is_some_and(|r| {
-                    r.stream == stream
-                        && r.first.0 + r.outcomes.len() as u64 == number.0
-                        && r.outcomes.len() < RECEIPTS_PER_FRAME
-                });
-                if !follows {
-                    session.flush_receipts();
-                }
-                let receipts =
-                    session.receipts.get_or_insert_with(|| Receipts { stream, first: number, outcomes: Vec::new() });
-                receipts.outcomes.push(*outcome);
-            }
+            Ok(outcome) => session.receipt(stream, number, *outcome),
             Err(failure) => {
                 let reason = failure.clone();
                 if reason == SendFailure::StreamClosed {
@@ -486,10 +466,20 @@ impl Books {
     fn answered(&mut self, nonce: Nonce, answer: &Answer) {
         let id = match self.nonces.remove(&nonce) {
             None => return,
-            Some(Waiter::Server(waiter)) => {
-                // Whoever asked may have given up.
-                let _ = waiter.send(answer.clone());
+            Some(Waiter::Server(waiting)) => {
+                for waiter in waiting {
+                    // Whoever asked may have given up.
+                    let _ = waiter.send(answer.clone());
+                }
                 return;
+            }
+            Some(Waiter::Sender(sender)) => {
+                let opened = match answer {
+                    Answer::StreamOpened { stream, .. } => Ok(*stream),
+                    Answer::Refused(refusal) => Err(refusal.clone()),
+                    other => Err(Refusal::Malformed(format!("a stream was asked for, and the answer is {other:?}"))),
+                };
+                return self.apart.streams.opened(&sender, nonce, opened);
             }
             Some(Waiter::Session(id)) => id,
         };
@@ -519,7 +509,11 @@ impl Books {
             }
             Answer::Detached => Reply::Detached { nonce },
             // These are asked by servers only.
-            Answer::Enrolled { .. } | Answer::ServerAdded | Answer::ServerRemoved => return,
+            Answer::Enrolled { .. }
+            | Answer::ServerAdded
+            | Answer::ServerRemoved
+            | Answer::HomeSet { .. }
+            | Answer::Acknowledged { .. } => return,
             Answer::Refused(refusal) => Reply::Refused { nonce: Some(nonce), refusal: refusal.clone() },
         };
         self.reply(id, &reply);
@@ -551,35 +545,19 @@ impl Books {
 
     /// The state was replaced by a snapshot: what was applied in between is not told any more. Batches up to
     /// `applied` are in it; clients ask again, and get the first answers again.
-    pub fn installed(&mut self, applied: u64) {
+    pub fn installed(&mut self, applied: u64, office: &PostOffice) {
         self.batches.applied_up_to(applied);
         self.nonces.clear();
+        self.apart.installed(applied, office);
+        for (sender, nonce) in self.apart.streams.opening() {
+            self.batches.push(&Command::OpenStream { nonce, name: &sender });
+            self.nonces.insert(nonce, Waiter::Sender(sender));
+        }
         self.barriers.clear();
         self.readers.clear();
         self.ready.clear();
         self.move_sessions(&Refusal::NoLeader);
         self.wake();
-    }
-}
-
-impl Session {
-    /// Appends a reply, and a body behind its header.
-    pub fn put(&mut self, reply: &Reply, body: &[u8]) {
-        self.flush_receipts();
-        frame::put(&mut self.out, REPLY_KIND, reply, body);
-    }
-
-    fn flush_receipts(&mut self) {
-        if let Some(Receipts { stream, first, outcomes }) = self.receipts.take() {
-            frame::put(&mut self.out, REPLY_KIND, &Reply::Receipts { stream, first, outcomes }, &[]);
-        }
-    }
-
-    /// Remembers a reader whose deliveries wait until what is there was sent.
-    pub fn starve(&mut self, registration: RegistrationId) {
-        if !self.starved.contains(&registration) {
-            self.starved.push(registration);
-        }
     }
 }
 

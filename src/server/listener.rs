@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::desk::Desk;
 use super::{Phase, Server, bootstrap, operator, session};
+use crate::http;
 use crate::limits;
 use crate::raft::link::{FrameReader, FrameWriter, Link};
 use crate::raft::{Gates, serve_raft, serve_snapshot};
@@ -75,8 +77,16 @@ async fn serve<W: World>(server: &Arc<Server<W>>, connection: Connection, over: 
             reader.set_max(limits::PEER_FRAME_BYTES_MAX);
             serve_peer(server, Link { reader, writer }).await
         }
+        // A client without a session. What it sent is HTTP from its first byte on.
+        first if http::is_http(&first) => {
+            let (reader, rest) = reader.into_parts();
+            let front = [&first[..], &rest].concat();
+            let connection = Connection { reader, writer: writer.0, peer: connection.peer };
+            http::serve(Desk(server.clone()), front.into(), connection, over, server.leaving.clone()).await
+        }
         other => {
-            let text = format!("neither a client nor a server of Restante: the connection began with {other:02x?}");
+            let text =
+                format!("neither a client, a server of Restante, nor HTTP: the connection began with {other:02x?}");
             tracing::debug!(peer = connection.peer, "{text}");
             Ok(())
         }

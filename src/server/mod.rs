@@ -1,22 +1,27 @@
 //! One server: its port, its clients, its part in the cluster.
 //!
 //! Reading order: [`run`] here; [`bootstrap`] (founding, joining); [`node`] (what runs once there is an incarnation);
-//! [`listener`] and [`session`] (connections); [`hub`] (the books of a home server: who waits for what); [`delivery`];
-//! [`batches`], [`forward`] and [`proposer`] (commands on their way into the log); [`membership`] and [`operator`];
+//! [`listener`] and [`session`] (connections); [`hub`] and [`outbox`] (the books of a home server: who waits for what);
+//! [`delivery`]; [`batches`], [`forward`] and [`proposer`] (commands on their way into the log); [`desk`] and [`peek`]
+//! (clients without a session), whose part of the books is `hub::apart`; [`membership`], [`moving`] and [`operator`];
 //! [`upkeep`] and [`disk_watch`]; [`scrub`]; [`ending`]; [`status`]; [`backup`], and [`restored`] for what came of one.
 
 mod backup;
 mod batches;
 mod bootstrap;
 mod delivery;
+mod desk;
 mod disk_watch;
 mod ending;
 mod forward;
 mod hub;
 mod listener;
 mod membership;
+mod moving;
 mod node;
 mod operator;
+mod outbox;
+mod peek;
 mod proposer;
 mod restored;
 mod scrub;
@@ -31,8 +36,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub(crate) use desk::{Desk, Failure, Moved, Place, Visit};
+pub(crate) use peek::{Look, Seen};
 pub use settings::{BadSettings, Settings};
 
+use crate::limits;
 use crate::storage::{DataDirectory, OpenError};
 use crate::wire::peer::PeerRefusal;
 use crate::world::{Disk, Event, Host, WatchReceiver, World, watch};
@@ -98,13 +106,16 @@ pub async fn run<W: World>(
     let port = host.network.listen(&settings.listen).await?;
     tracing::info!(name = %settings.name, address = port.address(), data = disk.describe(), "listening");
     let (closing, closed) = watch(false);
+    let (leave, leaving) = watch(false);
     let server = Arc::new(Server {
         settings,
         host,
         disk,
         phase: Mutex::new(Phase::Starting),
         closed,
+        leaving,
         connections: std::sync::atomic::AtomicUsize::new(0),
+        bodies: Arc::new(tokio::sync::Semaphore::new(limits::HTTP_BODIES_BYTES_MAX)),
         world: std::marker::PhantomData::<W>,
     });
     let accepting = Abort(W::spawn(listener::accept(server.clone(), port)));
@@ -115,6 +126,7 @@ pub async fn run<W: World>(
             futures::future::Either::Left((ended, _)) => ended,
             futures::future::Either::Right(((), _)) => {
                 tracing::info!("stopping");
+                let _ = openraft_rt::watch::WatchSender::send(&leave, true);
                 let phase = server.phase.lock().clone();
                 if let Phase::Running(node) = phase {
                     node.stop().await;
@@ -203,7 +215,11 @@ struct Server<W: World> {
     phase: Mutex<Phase<W>>,
     /// Turns true when the server has stopped: connections end.
     closed: WatchReceiver<bool>,
+    /// Turns true when the server begins to stop: connections without a session finish what is under way.
+    leaving: WatchReceiver<bool>,
     connections: std::sync::atomic::AtomicUsize,
+    /// A permit for each byte of HTTP bodies that may arrive at once.
+    bodies: Arc<tokio::sync::Semaphore>,
     world: std::marker::PhantomData<W>,
 }
 

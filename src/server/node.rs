@@ -14,7 +14,9 @@ use super::disk_watch::DiskHealth;
 use super::ending::{Ended, StartError};
 use super::hub::Hub;
 use super::proposer::{Clock, Proposer};
-use super::{Abort, Server, ServerError, Settings, delivery, forward, membership, proposer, restored, scrub, upkeep};
+use super::{
+    Abort, Server, ServerError, Settings, delivery, forward, membership, moving, proposer, restored, scrub, upkeep,
+};
 use crate::post_office::{Answer, Effect, PostOffice};
 use crate::raft::{
     self, CheckpointMeta, Heard, Listener, LogId, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability,
@@ -24,7 +26,7 @@ use crate::storage::{Checkpoint, DataDirectory, Identity, Log, LogSettings, Meta
 use crate::wire::command::Command;
 use crate::wire::peer::{BootstrapReply, Founding, FoundingMember, Hello, PeerRefusal};
 use crate::wire::{Incarnation, Name, Nonce, Origin, Refusal};
-use crate::world::{Disk, Event, Host, WatchReceiver, World};
+use crate::world::{Disk, Event, Host, Instant, WatchReceiver, World};
 
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(1);
@@ -55,6 +57,8 @@ pub(super) struct Node<W: World> {
     pub health: DiskHealth,
     /// Backups that are made here.
     pub backups: Backups,
+    /// Since when it leads, if it does.
+    pub led_since: Mutex<Option<Instant>>,
     /// The last digest and the index it was of.
     digest: Mutex<(u64, u64)>,
     failure: Mutex<Option<Ended>>,
@@ -93,7 +97,7 @@ impl<W: World> Listener for Ear<W> {
         self.clock.applied::<W>(office.time());
         let mut books = self.hub.lock();
         let applied = office.last_sequence(books.batches.origin);
-        books.installed(applied);
+        books.installed(applied, office);
         drop(books);
         self.hub.forward.notify_one();
         self.hub.room.notify_waiters();
@@ -190,6 +194,7 @@ impl<W: World> Node<W> {
             set_aside: directory.has_set_aside(),
             health: DiskHealth::default(),
             backups: Backups::default(),
+            led_since: Mutex::new(None),
             digest: Mutex::new((0, 0)),
             failure: Mutex::new(None),
             failed: tokio::sync::Notify::new(),
@@ -235,6 +240,7 @@ impl<W: World> Node<W> {
             Abort(W::spawn(forward::forward(self.clone()))),
             Abort(W::spawn(proposer::propose(self.clone()))),
             Abort(W::spawn(membership::reconcile(self.clone()))),
+            Abort(W::spawn(moving::move_clients(self.clone()))),
             Abort(W::spawn(upkeep::upkeep(self.clone()))),
             Abort(W::spawn(scrub::scrub(self.clone()))),
             Abort(W::spawn(fetch_all(self.clone(), fetching))),
@@ -290,6 +296,7 @@ impl<W: World> Node<W> {
                 _ => {}
             }
             *before = Some(role);
+            *self.led_since.lock() = role.1.then(W::now);
             let name = if role.1 { "leader" } else { "follower" };
             W::observe(|| Event { kind: "role", who: None, detail: format!("term={} role={name}", role.0) });
         }
@@ -391,7 +398,7 @@ impl<W: World> Node<W> {
         let _ = W::timeout(HAND_OVER, handing_over).await;
         self.hub.close_for(Some(Refusal::Stopping));
         let farewell = async {
-            while self.hub.sessions() > 0 {
+            while self.hub.sessions() > 0 || self.hub.requests() > 0 {
                 W::sleep(Duration::from_millis(10)).await;
             }
         };

@@ -10,7 +10,7 @@ use openraft_rt::watch::WatchReceiver as _;
 
 use super::membership::CAUGHT_UP;
 use super::node::Node;
-use super::status;
+use super::{moving, status};
 use crate::post_office::Answer;
 use crate::raft::link::Link;
 use crate::wire::client::Request;
@@ -80,7 +80,7 @@ fn has_removed_member<W: World>(node: &Node<W>, server: &Name) -> bool {
 }
 
 /// Asks whoever leads.
-async fn ask_leader<W: World>(node: &Arc<Node<W>>, question: Question) -> Result<(), Refusal> {
+pub(super) async fn ask_leader<W: World>(node: &Arc<Node<W>>, question: Question) -> Result<(), Refusal> {
     let leader = node.leader().current().ok_or(Refusal::NoLeader)?;
     if leader == node.me.incarnation {
         return answer_as_leader(node, &question).await;
@@ -102,6 +102,7 @@ pub(super) async fn answer_as_leader<W: World>(node: &Node<W>, question: &Questi
     match question {
         Question::MayLeave { server } => may_leave(node, server),
         Question::HandOver { server } => hand_over(node, server).await,
+        Question::IsDown { server } => moving::is_down(node, server).await,
     }
 }
 

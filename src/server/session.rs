@@ -361,7 +361,11 @@ fn check(payload: &Bytes) -> Result<Command<'_>, Refusal> {
         | Command::Tick
         | Command::Vanished { .. }
         | Command::AddServer { .. }
-        | Command::RemoveServer { .. } => {
+        | Command::RemoveServer { .. }
+        | Command::SetHome { .. }
+        | Command::MoveClients { .. }
+        | Command::AttachApart { .. }
+        | Command::AcknowledgeApart { .. } => {
             return Err(malformed("a command that is not a client's".to_owned()));
         }
     }

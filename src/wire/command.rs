@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::frame;
-use super::types::{Epoch, Nonce, Number, Position, Quotas, RegistrationId, StreamId};
+use super::types::{Epoch, Nonce, Number, Position, Quotas, RegistrationId, StreamId, Time};
 
 /// The kind of a command's frame.
 pub const KIND: u8 = 1;
@@ -147,6 +147,59 @@ pub enum Command<'a> {
         /// The server's name.
         server: &'a str,
     },
+    /// Make another server the home of a registration. Its inbox, its streams and its reader stay as they are. Proposed by
+    /// servers, for clients that have no session.
+    SetHome {
+        /// Names this request.
+        nonce: Nonce,
+        /// The client's name.
+        name: &'a str,
+        /// The home server's name.
+        home: &'a str,
+        /// Only if this server is its home until now; another one is refused with its name.
+        instead_of: Option<&'a str>,
+    },
+    /// A server is down: some of the clients that are at home there have other homes from now on, in turn, and their readers
+    /// there count as gone, as if it had said so itself ([`Self::Vanished`]). Proposed by the leader, without an answer,
+    /// again and again while there are such clients.
+    MoveClients {
+        /// The server that is down.
+        from: &'a str,
+        /// Those that are up.
+        to: Vec<&'a str>,
+        /// Counts only until then: a copy that is late may find the server back.
+        until: Time,
+    },
+    /// Become the reader of an inbox without a session: a reader that comes and goes, by any server. Proposed by servers, for
+    /// clients without a session.
+    AttachApart {
+        /// Names this request: the same one asked again is the same attachment, as long as it holds.
+        nonce: Nonce,
+        /// The reader's name.
+        name: &'a str,
+        /// Only in this registration; `None` for whichever holds the name.
+        registration: Option<RegistrationId>,
+        /// The inbox's epoch as the asker knows it: see [`Self::Attach`].
+        expected: Epoch,
+        /// How many unacknowledged messages it will be shown at most.
+        window: u32,
+    },
+    /// Acknowledge as [`Self::AttachApart`]'s reader, or of an inbox that nobody reads. Other than [`Self::Acknowledge`] it has
+    /// an answer, which says what is acknowledged, or why it did not count. Proposed by servers, for clients without a session.
+    AcknowledgeApart {
+        /// Names this request.
+        nonce: Nonce,
+        /// The reader's name.
+        name: &'a str,
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The epoch in force.
+        epoch: Epoch,
+        /// Everything up to here.
+        up_to: Position,
+        /// Ranges above `up_to`, as in [`Self::Acknowledge`].
+        ranges: Vec<(Position, Position)>,
+    },
 }
 
 impl<'a> Command<'a> {
@@ -174,14 +227,18 @@ impl<'a> Command<'a> {
             | Command::Attach { nonce, .. }
             | Command::Detach { nonce, .. }
             | Command::AddServer { nonce, .. }
-            | Command::RemoveServer { nonce, .. } => Some(*nonce),
+            | Command::RemoveServer { nonce, .. }
+            | Command::SetHome { nonce, .. }
+            | Command::AttachApart { nonce, .. }
+            | Command::AcknowledgeApart { nonce, .. } => Some(*nonce),
             Command::Enroll { disk, .. } => Some(*disk),
             Command::Send { .. }
             | Command::Acknowledge { .. }
             | Command::Confirm { .. }
             | Command::SetQuotas(_)
             | Command::Tick
-            | Command::Vanished { .. } => None,
+            | Command::Vanished { .. }
+            | Command::MoveClients { .. } => None,
         }
     }
 }

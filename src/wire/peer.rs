@@ -80,6 +80,11 @@ pub enum Question {
         /// Its name.
         server: Name,
     },
+    /// Is this server down? It is refused if it is up, and if the leader cannot tell yet.
+    IsDown {
+        /// Its name.
+        server: Name,
+    },
 }
 
 /// The first frame.

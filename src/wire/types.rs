@@ -348,6 +348,18 @@ pub enum Refusal {
         /// Why.
         why: String,
     },
+    /// The client's home is not the server that was named.
+    #[error("the client's home is server {home} by now")]
+    HomeMoved {
+        /// The home in force.
+        home: Name,
+    },
+    /// A session reads the inbox: who reads without one has to become the reader first.
+    #[error("a session reads the inbox; attach to it before you acknowledge")]
+    ReadBySession,
+    /// The server that was asked about is up.
+    #[error("that server is up")]
+    ServerIsUp,
 }
 
 /// Where batches come from: one run of one server. Batches of one origin are numbered from 1.

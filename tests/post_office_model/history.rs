@@ -60,6 +60,23 @@ fn operation(mix: Mix) -> impl Strategy<Value = Operation> {
         .prop_map(|(client, epoch, delivered)| Operation::Detach { client, epoch, delivered });
     let vanish =
         (0usize..4, near(), name()).prop_map(|(client, epoch, home)| Operation::Vanish { client, epoch, home });
+    let apart = prop_oneof![
+        2 => (0u128..4, name(), prop::option::weighted(0.3, 0usize..4), near(), 0u32..4).prop_map(
+            |(nonce, name, registration, epoch, window)| Operation::AttachApart { nonce, name, registration, epoch, window }
+        ),
+        3 => (0usize..4, prop::option::weighted(0.1, name()), near(), 0i64..4, prop::collection::vec((0i64..3, 0i64..3), 0..2))
+            .prop_map(|(client, name, epoch, up_to, ranges)| Operation::AcknowledgeApart {
+                client,
+                name,
+                epoch,
+                up_to,
+                ranges
+            }),
+        2 => (name(), name(), prop::option::of(name()))
+            .prop_map(|(name, home, instead_of)| Operation::SetHome { name, home, instead_of }),
+        1 => (name(), prop::collection::vec(name(), 0..3), -1i64..30)
+            .prop_map(|(from, to, later)| Operation::MoveClients { from, to, later }),
+    ];
     let confirm = (0usize..5, near()).prop_map(|(stream, confirmed)| Operation::Confirm { stream, confirmed });
     let others = prop_oneof![
         4 => confirm,
@@ -83,6 +100,7 @@ fn operation(mix: Mix) -> impl Strategy<Value = Operation> {
         mix.readers * 2 => attach,
         mix.readers => detach,
         mix.readers => vanish,
+        mix.readers => apart,
         mix.others => others,
     ]
 }

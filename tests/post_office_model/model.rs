@@ -34,8 +34,10 @@ pub struct Client {
     pub last_seen: u64,
     pub epoch: u64,
     pub reader: Option<(Nonce, u32)>,
-    /// The reader's connection stands.
+    /// The reader's connection stands, or it needs none.
     pub present: bool,
+    /// The server that its session is at; `None` for a reader without a session.
+    pub at: Option<String>,
     /// Everything that ever arrived; the first one is at position 1.
     pub mail: Vec<Mail>,
     /// Positions that are redeliveries for whoever reads now, and those that become so if another process comes.
@@ -54,6 +56,36 @@ impl Client {
 
     pub fn floor(&self) -> u64 {
         self.mail.iter().take_while(|mail| mail.acknowledged).count() as u64
+    }
+
+    /// Where its session reads, or where it was last or is said to be.
+    pub fn home(&self) -> &str {
+        self.session().unwrap_or(&self.home)
+    }
+
+    pub fn session(&self) -> Option<&str> {
+        self.at.as_deref().filter(|_| self.present)
+    }
+
+    /// Its session is gone if it is at that server.
+    fn lose(&mut self, home: &str, told: &mut Told) -> bool {
+        let lost = self.session() == Some(home);
+        if lost {
+            self.expose_window();
+            self.present = false;
+            let home = Name::new(home).expect("it was checked");
+            told.push(Effect::Left { registration: self.id, epoch: Epoch(self.epoch), home });
+        }
+        lost
+    }
+
+    fn acknowledge(&mut self, up_to: Position, ranges: &[(Position, Position)], told: &mut Told) {
+        for (position, mail) in (1u64..).zip(&mut self.mail) {
+            let named = |(from, to): &(Position, Position)| from.0 <= position && position <= to.0;
+            mail.acknowledged |= position <= up_to.0 || ranges.iter().any(named);
+        }
+        let (registration, epoch) = (self.id, Epoch(self.epoch));
+        told.push(Effect::Acknowledged { registration, epoch, up_to: Position(self.floor()) });
     }
 
     fn expose_window(&mut self) {
@@ -131,21 +163,33 @@ impl Model {
                     stream.confirmed = stream.confirmed.max(confirmed.0.min(stream.sends.len() as u64));
                 }
             }
+            Command::AcknowledgeApart { up_to, ranges, .. } if is_malformed(*up_to, ranges) => {
+                self.malformed += 1;
+                told.push(Effect::Skipped { origin, reason: "" });
+            }
             Command::Acknowledge { registration, epoch, up_to, ranges } => {
                 self.acknowledge(origin, *registration, *epoch, *up_to, ranges, told);
             }
             Command::Vanished { registration, epoch, home } => {
                 let time = self.time;
                 if let Some(client) = self.client(*registration)
-                    && client.present
                     && client.epoch == epoch.0
-                    && client.home == **home
+                    && client.lose(home, told)
                 {
-                    client.expose_window();
-                    client.present = false;
                     client.last_seen = time;
-                    let home = Name::new(home).expect("it is the client's");
-                    told.push(Effect::Left { registration: *registration, epoch: *epoch, home });
+                }
+            }
+            Command::MoveClients { from, to, until } => {
+                let homes: Vec<&str> = to.iter().copied().filter(|to| to != from && Name::is_valid(to)).collect();
+                if self.time > until.0 || homes.is_empty() {
+                    return;
+                }
+                let mut there: Vec<_> = self.clients.iter_mut().filter(|client| client.home == *from).collect();
+                there.sort_by_key(|client| client.id);
+                for client in there {
+                    client.lose(from, told);
+                    let place = (client.id.0 ^ client.id.index()) as usize % homes.len();
+                    client.home = homes[place].to_owned();
                 }
             }
             Command::SetQuotas(quotas) => self.quotas = *quotas,
@@ -228,13 +272,7 @@ impl Model {
         ranges: &[(Position, Position)],
         told: &mut Told,
     ) {
-        let mut below = up_to;
-        let mut malformed = ranges.len() > limits::ACKNOWLEDGE_RANGES_MAX;
-        for (from, to) in ranges {
-            malformed |= *from <= below || from > to;
-            below = *to;
-        }
-        if malformed {
+        if is_malformed(up_to, ranges) {
             self.malformed += 1;
             return told.push(Effect::Skipped { origin, reason: "" });
         }
@@ -244,11 +282,7 @@ impl Model {
             return;
         }
         client.last_seen = time;
-        for (position, mail) in (1u64..).zip(&mut client.mail) {
-            let named = |(from, to): &(Position, Position)| from.0 <= position && position <= to.0;
-            mail.acknowledged |= position <= up_to.0 || ranges.iter().any(named);
-        }
-        told.push(Effect::Acknowledged { registration, epoch, up_to: Position(client.floor()) });
+        client.acknowledge(up_to, ranges, told);
     }
 
     fn close(&mut self, stream: StreamId, told: &mut Told) {
@@ -257,6 +291,49 @@ impl Model {
         if self.streams.len() < before {
             told.push(Effect::StreamClosed { stream });
         }
+    }
+
+    fn attach(
+        &mut self,
+        (nonce, window, at): (Nonce, u32, Option<&str>),
+        name: &str,
+        registration: Option<RegistrationId>,
+        expected: Epoch,
+        resumes: bool,
+        told: &mut Told,
+    ) -> Result<Answer, Refusal> {
+        let time = self.time;
+        let held = self.named(name).ok_or(Refusal::NotRegistered)?.id;
+        if registration.is_some_and(|asked| asked != held) {
+            return Err(Refusal::RegistrationEnded);
+        }
+        let client = self.client(held).expect("it is registered");
+        let current = Epoch(client.epoch);
+        if client.reader.is_some_and(|(known, _)| known == nonce) {
+            client.present = true;
+            let before = std::mem::replace(&mut client.at, at.map(str::to_owned));
+            if let Some(before) = before.filter(|before| Some(&**before) != at) {
+                let home = Name::new(&before).expect("it was checked");
+                told.push(Effect::Left { registration: held, epoch: current, home });
+            }
+        } else {
+            if expected != current {
+                return Err(Refusal::EpochMoved { current });
+            }
+            client.expose_window();
+            if !resumes {
+                client.marked.append(&mut client.exposed);
+            }
+            client.epoch += 1;
+            client.reader = Some((nonce, window.clamp(1, limits::READER_WINDOW_MAX)));
+            (client.present, client.at) = (true, at.map(str::to_owned));
+            if current.0 > 0 {
+                told.push(Effect::Fenced { registration: held, epoch: current, by: Some(Epoch(client.epoch)) });
+            }
+        }
+        client.last_seen = time;
+        let acknowledged = Position(client.floor());
+        Ok(Answer::Attached { registration: held, epoch: Epoch(client.epoch), acknowledged })
     }
 
     fn request(&mut self, id: Id, command: &Command<'_>, told: &mut Told) -> Result<Answer, Refusal> {
@@ -283,6 +360,7 @@ impl Model {
                     epoch: 0,
                     reader: None,
                     present: false,
+                    at: None,
                     mail: Vec::new(),
                     marked: BTreeSet::new(),
                     exposed: BTreeSet::new(),
@@ -327,37 +405,40 @@ impl Model {
             }
             Command::Attach { nonce, name, home, expected, resumes, window } => {
                 name_is_good(home)?;
-                let registration = self.named(name).ok_or(Refusal::NotRegistered)?.id;
-                if resumes.is_some_and(|earlier| earlier != registration) {
-                    return Err(Refusal::RegistrationEnded);
+                let reader = (nonce, window, Some(home));
+                let answer = self.attach(reader, name, resumes, expected, resumes.is_some(), told)?;
+                self.clients.iter_mut().find(|c| c.name == name).expect("it is registered").home = home.to_owned();
+                Ok(answer)
+            }
+            Command::AttachApart { nonce, name, registration, expected, window } => {
+                self.attach((nonce, window, None), name, registration, expected, false, told)
+            }
+            Command::AcknowledgeApart { name, registration, epoch, up_to, ref ranges, .. } => {
+                let client = self.client(registration).filter(|client| client.name == name);
+                let client = client.ok_or(Refusal::RegistrationEnded)?;
+                if client.epoch != epoch.0 {
+                    return Err(Refusal::EpochMoved { current: Epoch(client.epoch) });
                 }
-                let client = self.client(registration).expect("it is registered");
-                let repeat = client.reader.is_some_and(|(known, _)| known == nonce);
-                if client.reader.is_none_or(|(known, _)| known != nonce) {
-                    let current = client.epoch;
-                    if expected.0 != current {
-                        return Err(Refusal::EpochMoved { current: Epoch(current) });
-                    }
-                    client.expose_window();
-                    if resumes.is_none() {
-                        client.marked.append(&mut client.exposed);
-                    }
-                    client.epoch += 1;
-                    client.reader = Some((nonce, window.clamp(1, limits::READER_WINDOW_MAX)));
-                    let by = Some(Epoch(client.epoch));
-                    if current > 0 {
-                        told.push(Effect::Fenced { registration, epoch: Epoch(current), by });
-                    }
+                if client.reader.is_some() && client.at.is_some() {
+                    return Err(Refusal::ReadBySession);
                 }
-                client.present = true;
-                let before = std::mem::replace(&mut client.home, home.to_owned());
-                let epoch = Epoch(client.epoch);
                 client.last_seen = time;
-                if repeat && before != home {
-                    told.push(Effect::Left { registration, epoch, home: Name::new(&before).expect("it was checked") });
+                client.acknowledge(up_to, ranges, told);
+                Ok(Answer::Acknowledged { registration, epoch, up_to: Position(client.floor()) })
+            }
+            Command::SetHome { name, home, instead_of, .. } => {
+                name_is_good(home)?;
+                let registration = self.named(name).ok_or(Refusal::NotRegistered)?.id;
+                let client = self.client(registration).expect("it is registered");
+                let current = client.home().to_owned();
+                if instead_of.is_some_and(|expected| expected != current) && current != home {
+                    return Err(Refusal::HomeMoved { home: Name::new(&current).expect("it was checked") });
                 }
-                let acknowledged = Position(client.floor());
-                Ok(Answer::Attached { registration, epoch: Epoch(client.epoch), acknowledged })
+                if let Some(down) = instead_of {
+                    client.lose(down, told);
+                }
+                client.home = home.to_owned();
+                Ok(Answer::HomeSet { registration })
             }
             Command::Detach { registration, epoch, delivered, .. } => {
                 let client = self.client(registration).ok_or(Refusal::RegistrationEnded)?;
@@ -372,6 +453,7 @@ impl Model {
                     None => client.expose_window(),
                 }
                 client.reader = None;
+                client.at = None;
                 client.present = false;
                 client.last_seen = time;
                 Ok(Answer::Detached)
@@ -429,6 +511,16 @@ impl Model {
             _ => unreachable!("commands without a nonce are done elsewhere"),
         }
     }
+}
+
+fn is_malformed(up_to: Position, ranges: &[(Position, Position)]) -> bool {
+    let mut below = up_to;
+    let mut malformed = ranges.len() > limits::ACKNOWLEDGE_RANGES_MAX;
+    for (from, to) in ranges {
+        malformed |= *from <= below || from > to;
+        below = *to;
+    }
+    malformed
 }
 
 fn address_is_good(address: &str) -> Result<(), Refusal> {

@@ -2,7 +2,7 @@
 //! that commands meet. What refers to things that exist is resolved against the model when its turn comes.
 
 use restante::wire::command::Command;
-use restante::wire::{Epoch, Id, Number, Position, Quotas};
+use restante::wire::{Epoch, Id, Number, Position, Quotas, Time};
 
 use super::model::Model;
 
@@ -49,6 +49,10 @@ pub enum Operation {
     Attach { nonce: u128, name: usize, home: usize, epoch: i64, resumes: Option<Option<usize>>, window: u32 },
     Detach { client: usize, epoch: i64, delivered: Option<i64> },
     Vanish { client: usize, epoch: i64, home: usize },
+    SetHome { name: usize, home: usize, instead_of: Option<usize> },
+    MoveClients { from: usize, to: Vec<usize>, later: i64 },
+    AttachApart { nonce: u128, name: usize, registration: Option<usize>, epoch: i64, window: u32 },
+    AcknowledgeApart { client: usize, name: Option<usize>, epoch: i64, up_to: i64, ranges: Vec<(i64, i64)> },
     Enroll { server: usize, address: usize, disk: u128 },
     AddServer { nonce: u128, server: usize, address: usize },
     RemoveServer { nonce: u128, server: usize },
@@ -82,6 +86,16 @@ fn plus(number: u64, ahead: i64) -> u64 {
     number.saturating_add_signed(ahead)
 }
 
+fn ranges_above(up_to: u64, ranges: &[(i64, i64)]) -> Vec<(Position, Position)> {
+    let mut below = up_to;
+    let place = |(gap, length): &(i64, i64)| {
+        let from = plus(below + 1, *gap);
+        below = plus(from, *length);
+        (Position(from), Position(below))
+    };
+    ranges.iter().map(place).collect()
+}
+
 /// The command that an operation stands for, and its content; `None` is garbage.
 pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Command<'static>, &'static [u8])> {
     let last = |stream: Id| model.streams.iter().find(|s| s.id == stream).map_or(0, |s| s.sends.len() as u64);
@@ -102,13 +116,7 @@ pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Com
         Operation::Acknowledge { client, epoch, up_to, ref ranges } => {
             let registration = pick(&ever.registrations, client);
             let up_to = plus(floor_of(registration), up_to);
-            let mut below = up_to;
-            let place = |(gap, length): &(i64, i64)| {
-                let from = plus(below + 1, *gap);
-                below = plus(from, *length);
-                (Position(from), Position(below))
-            };
-            let ranges = ranges.iter().map(place).collect();
+            let ranges = ranges_above(up_to, ranges);
             Command::Acknowledge { registration, epoch: epoch_of(registration, epoch), up_to: Position(up_to), ranges }
         }
         Operation::Register { nonce, name, home } => Command::Register { nonce, name: NAMES[name], home: NAMES[home] },
@@ -134,6 +142,29 @@ pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Com
         Operation::Vanish { client, epoch, home } => {
             let registration = pick(&ever.registrations, client);
             Command::Vanished { registration, epoch: epoch_of(registration, epoch), home: NAMES[home] }
+        }
+        Operation::SetHome { name, home, instead_of } => {
+            let instead_of = instead_of.map(|home| NAMES[home]);
+            Command::SetHome { nonce: 6, name: NAMES[name], home: NAMES[home], instead_of }
+        }
+        Operation::MoveClients { from, ref to, later } => {
+            let to = to.iter().map(|home| NAMES[*home]).collect();
+            Command::MoveClients { from: NAMES[from], to, until: Time(plus(model.time, later)) }
+        }
+        Operation::AttachApart { nonce, name, registration, epoch, window } => {
+            let name = NAMES[name];
+            let expected = Epoch(plus(model.named(name).map_or(0, |client| client.epoch), epoch));
+            let registration = registration.map(|choice| pick(&ever.registrations, choice));
+            Command::AttachApart { nonce, name, registration, expected, window }
+        }
+        Operation::AcknowledgeApart { client, name, epoch, up_to, ref ranges } => {
+            let registration = pick(&ever.registrations, client);
+            let holder = known(registration).and_then(|c| NAMES.into_iter().find(|name| *name == c.name));
+            let name = name.map(|name| NAMES[name]).or(holder).unwrap_or(NAMES[0]);
+            let up_to = plus(floor_of(registration), up_to);
+            let ranges = ranges_above(up_to, ranges);
+            let epoch = epoch_of(registration, epoch);
+            Command::AcknowledgeApart { nonce: 7, name, registration, epoch, up_to: Position(up_to), ranges }
         }
         Operation::Enroll { server, address, disk } => {
             Command::Enroll { server: NAMES[server], address: ["", "x:1", "x:2"][address], disk }

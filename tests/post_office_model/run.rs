@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
-use restante::post_office::{Answer, BatchVerdict, Change, Content, Effect, PostOffice, content_key, content_of};
+use restante::post_office::{
+    Answer, BatchVerdict, Change, Content, Effect, PostOffice, Reading, content_key, content_of,
+};
 use restante::wire::batch::{Batch, BatchHeader, encode_entry};
 use restante::wire::{Id, Name, Number, Origin, Position, Time, frame};
 
@@ -164,6 +166,7 @@ impl Run {
             assert_eq!(office.is_retired(*incarnation), model.retired.contains(incarnation));
         }
         self.compare_clients();
+        self.compare_homes();
         self.compare_inboxes();
         self.compare_streams();
     }
@@ -174,9 +177,9 @@ impl Run {
         clients.sort_by(|a, b| a.name.cmp(&b.name));
         let rows = clients.iter().map(|client| {
             let streams = model.streams.iter().filter(|s| s.owner == client.id).count() as u32;
-            let online = client.present;
+            let online = client.session().is_some();
             let waiting = (client.waiting().len() as u64, client.waiting_bytes());
-            (client.name.clone(), client.id, client.home.clone(), online, client.last_seen, waiting, streams)
+            (client.name.clone(), client.id, client.home().to_owned(), online, client.last_seen, waiting, streams)
         });
         let (seen, more) = office.who(None, 99);
         let seen = seen.into_iter().map(|r| {
@@ -198,6 +201,13 @@ impl Run {
         }
     }
 
+    fn compare_homes(&self) {
+        let mut homes: Vec<&str> = self.model.clients.iter().map(|client| &*client.home).collect();
+        homes.sort_unstable();
+        homes.dedup();
+        assert_eq!(self.office.homes().map(|home| &**home).collect::<Vec<_>>(), homes);
+    }
+
     fn compare_inboxes(&self) {
         let (office, model) = (&self.office, &self.model);
         for id in &self.ever.registrations {
@@ -208,8 +218,14 @@ impl Run {
             };
             let reader = office.reader(*id).expect("a registration that holds");
             assert_eq!((reader.epoch.0, reader.acknowledged.0), (client.epoch, client.floor()));
-            assert_eq!((reader.end.0, &*reader.home), (client.mail.len() as u64, &*client.home));
+            assert_eq!((reader.end.0, &*reader.home), (client.mail.len() as u64, client.home()));
             assert_eq!(reader.attached, client.present);
+            let reading = match (&client.reader, &client.at) {
+                (None, _) => Reading::Nobody,
+                (Some(_), None) => Reading::Apart,
+                (Some(_), Some(_)) => Reading::Session,
+            };
+            assert_eq!(reader.reading, reading);
             assert_eq!(reader.window, client.reader.map_or(0, |(_, window)| window));
             let seen = office.waiting(*id, Position(0), usize::MAX, usize::MAX);
             let waiting = client.waiting();

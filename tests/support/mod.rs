@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![expect(clippy::disallowed_methods, reason = "tests watch real processes from outside, on real time")]
 
+pub mod http;
 pub mod raw;
 pub mod traffic;
 

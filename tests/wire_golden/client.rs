@@ -214,7 +214,7 @@ mod refusals {
         AlreadyRegistered, NotRegistered, RegistrationEnded, TooManyClients, TooManyStreams, EpochMoved, Stopping,
         NoLeader, DiskFull, TooManyConnections, Version, WrongCluster, Malformed, NoSuchServer,
         ServerElsewhere, AddressTaken, TooManyServers, LastServer, WouldLoseQuorum, CannotLead, DiskRetired,
-        ReadElsewhere, TooManyBackups, BackupEnded,
+        ReadElsewhere, TooManyBackups, BackupEnded, HomeMoved, ReadBySession, ServerIsUp,
     );
 
     #[test]
@@ -245,6 +245,9 @@ mod refusals {
             Refusal::ReadElsewhere,
             Refusal::TooManyBackups { limit: 2 },
             Refusal::BackupEnded { why: "it is read too slowly".to_owned() },
+            Refusal::HomeMoved { home: name("b") },
+            Refusal::ReadBySession,
+            Refusal::ServerIsUp,
         ] {
             golden.value(variant(&value), &value);
         }

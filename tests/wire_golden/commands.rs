@@ -2,13 +2,13 @@
 
 use bytes::BytesMut;
 use restante::wire::command::{Command, decode_content, encode_content};
-use restante::wire::{Epoch, Number, Position, Quotas, frame};
+use restante::wire::{Epoch, Number, Position, Quotas, Time, frame};
 
 use crate::{Golden, ID, NONCE, variants};
 
 variants!(Command:
     Send, Acknowledge, Confirm, Register, Deregister, OpenStream, CloseStream, Attach, Detach, Enroll, SetQuotas, Tick,
-    Vanished, AddServer, RemoveServer,
+    Vanished, AddServer, RemoveServer, SetHome, MoveClients, AttachApart, AcknowledgeApart,
 );
 
 fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
@@ -29,6 +29,13 @@ fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
         window: 1024,
     };
     let detach = |delivered| Command::Detach { nonce: NONCE, registration: ID, epoch: Epoch(3), delivered };
+    let attach_apart = |registration| Command::AttachApart {
+        nonce: NONCE,
+        name: "alice",
+        registration,
+        expected: Epoch(7),
+        window: 9,
+    };
     let send = Command::Send { stream: ID, number: Number(300), confirmed: Number(299), to: "bob" };
     vec![
         ("", send, b"\x00hello"),
@@ -58,6 +65,23 @@ fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
         ("", Command::Vanished { registration: ID, epoch: Epoch(3), home: "a" }, b""),
         ("", Command::AddServer { nonce: NONCE, server: "d", address: "127.0.0.1:8083" }, b""),
         ("", Command::RemoveServer { nonce: NONCE, server: "a" }, b""),
+        ("any", Command::SetHome { nonce: NONCE, name: "alice", home: "b", instead_of: None }, b""),
+        ("from", Command::SetHome { nonce: NONCE, name: "alice", home: "b", instead_of: Some("a") }, b""),
+        ("", Command::MoveClients { from: "a", to: vec!["b", "c"], until: Time(2000) }, b""),
+        ("any", attach_apart(None), b""),
+        ("one", attach_apart(Some(ID)), b""),
+        (
+            "",
+            Command::AcknowledgeApart {
+                nonce: NONCE,
+                name: "alice",
+                registration: ID,
+                epoch: Epoch(2),
+                up_to: Position(128),
+                ranges: vec![(Position(130), Position(131))],
+            },
+            b"",
+        ),
     ]
 }
 

@@ -115,12 +115,16 @@ mod hello_reply {
 mod question {
     use super::*;
     use restante::wire::Refusal;
-    variants!(Question: MayLeave, HandOver);
+    variants!(Question: MayLeave, HandOver, IsDown);
 
     #[test]
     fn questions_and_answers() {
         let mut golden = Golden::open("peer-question.hex");
-        for value in [Question::MayLeave { server: name("a") }, Question::HandOver { server: name("b") }] {
+        for value in [
+            Question::MayLeave { server: name("a") },
+            Question::HandOver { server: name("b") },
+            Question::IsDown { server: name("c") },
+        ] {
             golden.frame(variant(&value), peer::QUESTION, &value, b"");
         }
         golden.complete(VARIANTS);

@@ -2,6 +2,7 @@
 
 mod backup;
 mod checkpoint;
+mod http;
 mod log;
 mod model;
 mod peer;
@@ -14,6 +15,7 @@ mod wire;
 
 pub use self::backup::backup;
 pub use self::checkpoint::checkpoint;
+pub use self::http::http;
 pub use self::log::log;
 pub use self::model::model;
 pub use self::peer::peer;
@@ -28,7 +30,7 @@ pub use self::wire::wire;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("wire", wire),
     ("peer", peer),
     ("post_office", post_office),
@@ -40,4 +42,5 @@ pub const TARGETS: [Target; 11] = [
     ("log", log),
     ("session", session),
     ("plan", plan),
+    ("http", http),
 ];

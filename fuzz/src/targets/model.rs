@@ -141,7 +141,40 @@ fn operation(u: &mut Unstructured<'_>) -> Result<Operation> {
                 let count = u.int_in_range(0..=3u8)?;
                 Operation::Garbage((0..count).map(|_| u.arbitrary()).collect::<Result<_>>()?)
             }
+            // Where there was one more tick: what is older than these keeps its meaning.
+            2 => apart(u)?,
             _ => Operation::Tick,
+        },
+    })
+}
+
+fn apart(u: &mut Unstructured<'_>) -> Result<Operation> {
+    let small = |u: &mut Unstructured<'_>| -> Result<usize> { Ok(u.int_in_range(0..=3u8)?.into()) };
+    let named = |u: &mut Unstructured<'_>| -> Result<usize> { Ok(u.int_in_range(0..=4u8)?.into()) };
+    Ok(match u.int_in_range(0..=3)? {
+        0 => Operation::AttachApart {
+            nonce: u.int_in_range(0..=3u8)?.into(),
+            name: named(u)?,
+            registration: if u.ratio(1, 4)? { Some(small(u)?) } else { None },
+            epoch: u.int_in_range(-1..=1)?,
+            window: u.int_in_range(0..=3)?,
+        },
+        1 => Operation::AcknowledgeApart {
+            client: small(u)?,
+            name: if u.ratio(1, 8)? { Some(named(u)?) } else { None },
+            epoch: u.int_in_range(-1..=1)?,
+            up_to: u.int_in_range(-1..=3)?,
+            ranges: if bool::arbitrary(u)? { vec![(u.int_in_range(-1..=3)?, u.int_in_range(-1..=2)?)] } else { vec![] },
+        },
+        2 => Operation::SetHome {
+            name: named(u)?,
+            home: named(u)?,
+            instead_of: if bool::arbitrary(u)? { Some(named(u)?) } else { None },
+        },
+        _ => Operation::MoveClients {
+            from: named(u)?,
+            to: (0..u.int_in_range(0..=2)?).map(|_| named(u)).collect::<Result<_>>()?,
+            later: u.int_in_range(-1..=30)?,
         },
     })
 }

@@ -605,7 +605,11 @@ impl Run {
             | Command::Tick
             | Command::Vanished { .. }
             | Command::AddServer { .. }
-            | Command::RemoveServer { .. } => panic!("no client sends {command:?}"),
+            | Command::RemoveServer { .. }
+            | Command::SetHome { .. }
+            | Command::MoveClients { .. }
+            | Command::AttachApart { .. }
+            | Command::AcknowledgeApart { .. } => panic!("no client sends {command:?}"),
             _ => {}
         }
     }

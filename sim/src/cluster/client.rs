@@ -13,7 +13,7 @@ use restante::client::{Client, ClientSettings, Error, Registration};
 use restante::wire::{Name, Refusal};
 use restante::world::{BoxFuture, World};
 
-use super::{address, asking, by_hand, reader, renewal, sender};
+use super::{address, asking, by_hand, http, http_reader, reader, renewal, sender};
 use crate::history::{Journal, Process, What};
 use crate::random::{Stream, stream};
 use crate::scenario::{ClientSeat, Stage, Stages};
@@ -31,7 +31,7 @@ async fn run<W: World>(mut seat: ClientSeat) -> Result<(), String> {
     let mix = seat.plan.mix.clone();
     let client = connect::<W>(&mut seat).await?;
     me.register(&client).await?;
-    let programs = if me.sends_by_hand { mix.programs + 1 } else { mix.programs };
+    let programs = mix.programs + u64::from(me.sends_by_hand) + u64::from(me.browses);
     let rest = Arc::new(Rest::new(programs, &seat));
     let mut parts = Vec::new();
     for program in 0..mix.programs {
@@ -41,7 +41,12 @@ async fn run<W: World>(mut seat: ClientSeat) -> Result<(), String> {
         let messages = if program == 0 { u64::from(seat.plan.messages) - share * (mix.programs - 1) } else { share };
         parts.push(boxed(sender::run::<W>(branch(&mut seat), own, me.clone(), rest.clone(), messages)));
     }
-    parts.push(boxed(reader::run::<W>(branch(&mut seat), client.clone(), me.clone())));
+    if me.browses {
+        parts.push(boxed(http_reader::run::<W>(branch(&mut seat), me.clone())));
+        parts.push(boxed(http::run::<W>(branch(&mut seat), me.clone(), rest.clone())));
+    } else {
+        parts.push(boxed(reader::run::<W>(branch(&mut seat), client.clone(), me.clone())));
+    }
     if me.sends_by_hand {
         parts.push(boxed(by_hand::run::<W>(branch(&mut seat), me.clone(), rest)));
     }
@@ -75,6 +80,8 @@ pub(super) struct Me {
     /// Others attach to its inbox more often.
     pub(super) is_stolen_from: bool,
     pub(super) sends_by_hand: bool,
+    /// It reads by HTTP, and sends by it, too.
+    pub(super) browses: bool,
     asks: bool,
     registration: Mutex<Option<Registration>>,
 }
@@ -93,6 +100,7 @@ impl Me {
             is_stolen_from: is(mix.steal),
             sends_by_hand: is(mix.by_hand),
             asks: is(mix.ask),
+            browses: is(mix.http),
             registration: Mutex::default(),
         })
     }

@@ -121,6 +121,15 @@ impl Frames {
             Command::Enroll { server, .. } => format!("Enroll a disk of {server}"),
             Command::AddServer { server, address, .. } => format!("Add server {server} at {address}"),
             Command::RemoveServer { server, .. } => format!("Remove server {server}"),
+            Command::SetHome { name, home, .. } => format!("Make {home} the home of {name}"),
+            Command::MoveClients { from, to, .. } => format!("Move clients from {from} to {}", to.join(", ")),
+            Command::AttachApart { nonce, name, expected, window, .. } => {
+                self.asks(nonce, name);
+                format!("Attach to {name} without a session, after epoch {expected}, window {window}")
+            }
+            Command::AcknowledgeApart { name, epoch, up_to, .. } => {
+                format!("Acknowledge {name} up to {up_to} without a session, epoch {epoch}")
+            }
             Command::SetQuotas(_) => "Set quotas".to_owned(),
             Command::Tick => "Tick".to_owned(),
         })

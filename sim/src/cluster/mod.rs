@@ -7,6 +7,8 @@ mod asking;
 mod by_hand;
 mod client;
 mod frames;
+mod http;
+mod http_reader;
 mod operator;
 mod reader;
 mod renewal;

@@ -42,6 +42,8 @@ pub struct Mix {
     pub by_hand: u64,
     /// Clients that ask who is there, and servers how they stand.
     pub ask: u64,
+    /// Clients that read by HTTP, and send by it besides.
+    pub http: u64,
     /// Sends, of a thousand, with a body about as large as it may be.
     pub large: u64,
     /// Messages that may wait in one inbox.
@@ -68,6 +70,7 @@ impl Default for Mix {
             deaf: 0,
             by_hand: 0,
             ask: 0,
+            http: 0,
             large: 0,
             inbox: limits::INBOX_MESSAGES_DEFAULT,
             window: u64::from(limits::STREAM_WINDOW_DEFAULT),
@@ -77,7 +80,7 @@ impl Default for Mix {
 }
 
 /// The word of each setting that is a number, where it is, and its bounds.
-type Numbers = [(&'static str, fn(&mut Mix) -> &mut u64, RangeInclusive<u64>); 16];
+type Numbers = [(&'static str, fn(&mut Mix) -> &mut u64, RangeInclusive<u64>); 17];
 
 const NUMBERS: Numbers = [
     ("programs", |mix| &mut mix.programs, 1..=8),
@@ -92,6 +95,7 @@ const NUMBERS: Numbers = [
     ("deaf", |mix| &mut mix.deaf, 0..=100),
     ("by-hand", |mix| &mut mix.by_hand, 0..=100),
     ("ask", |mix| &mut mix.ask, 0..=100),
+    ("http", |mix| &mut mix.http, 0..=100),
     ("large", |mix| &mut mix.large, 0..=1000),
     ("inbox", |mix| &mut mix.inbox, 1..=u64::MAX),
     // A client keeps a little below it.
@@ -115,7 +119,15 @@ impl Mix {
         Ok(true)
     }
 
-    /// Draws a mix: in a third of the plans, nothing special.
+    /// Draws how many clients have no session, in some of the plans.
+    pub(super) fn draw_http(&mut self, random: &mut Stream) {
+        if random.random_bool(0.25) {
+            self.http = random.random_range(1..=100);
+        }
+    }
+
+    /// Draws a mix: in a third of the plans, nothing special. Who has no session is drawn apart from it, since that came
+    /// later and moves no other draw.
     pub(super) fn draw(random: &mut Stream) -> Self {
         let mut mix = Self::default();
         if random.random_bool(0.3) {
@@ -199,9 +211,15 @@ pub(super) mod tests {
         assert_eq!(Mix::default().read_line("hats", "1"), Ok(false));
     }
 
+    fn drawn(seed: u64) -> Mix {
+        let mut mix = Mix::draw(&mut stream(seed, "mix"));
+        mix.draw_http(&mut stream(seed, "http"));
+        mix
+    }
+
     #[test]
     fn seeds_draw_everything_and_leave_everything_out() {
-        let mixes: Vec<Mix> = (0..200).map(|seed| Mix::draw(&mut stream(seed, "mix"))).collect();
+        let mixes: Vec<Mix> = (0..200).map(drawn).collect();
         for (word, at, bounds) in NUMBERS {
             let usual = *at(&mut Mix::default());
             let drawn = mixes.iter().filter(|mix| *at(&mut (*mix).clone()) != usual).count();

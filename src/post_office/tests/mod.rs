@@ -1,5 +1,6 @@
 //! Rules of the post office as a whole, one test each. The parts' own rules are tested beside them.
 
+mod apart;
 mod checkpoints;
 mod rules;
 

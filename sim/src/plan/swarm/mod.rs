@@ -20,6 +20,7 @@ impl Plan {
         plan.draw_settings(&mut stream(seed, "plan: settings"));
         plan.draw_delays(&mut stream(seed, "plan: delays"));
         plan.mix = Mix::draw(&mut stream(seed, "plan: mix"));
+        plan.mix.draw_http(&mut stream(seed, "plan: http"));
         plan.draw_spares(&mut stream(seed, "plan: spares"));
         plan.draw_faults(&mut stream(seed, "plan: faults"));
         plan.draw_core(&mut stream(seed, "plan: core"));

@@ -271,7 +271,11 @@ fn read(frame: &Frame) -> Sent {
                 | Command::Tick
                 | Command::Vanished { .. }
                 | Command::AddServer { .. }
-                | Command::RemoveServer { .. } => {
+                | Command::RemoveServer { .. }
+                | Command::SetHome { .. }
+                | Command::MoveClients { .. }
+                | Command::AttachApart { .. }
+                | Command::AcknowledgeApart { .. } => {
                     panic!("no client sends {command:?}")
                 }
             }

@@ -113,7 +113,7 @@ fn a_gap_is_filled_once_per_connection_and_makes_no_storm() {
     assert_eq!(numbers(&bench.commands()), [1, 2, 3, 4, 5, 6, 7, 8, 9], "after a pause, everything unanswered");
     bench.receipts(5, 1..=9);
     bench.pass(ms(60));
-    assert_eq!(numbers(&bench.commands()), []);
+    assert!(numbers(&bench.commands()).is_empty());
 }
 
 #[test]

@@ -1,0 +1,123 @@
+//! The HTTP face: clients that have no session, with one request and one answer at a time.
+//!
+//! It is on the same port as everything else. hyper reads and writes HTTP/1.1; tasks, time and sockets come from the
+//! world. What a request means for the cluster is in [`crate::server`]'s desk; here it is read and answered.
+//!
+//! * [`route`] and [`fields`]: what a request asks for, and the JSON in its body. Pure.
+//! * `legacy`: `/register`, `/share` and `/check_and_move`, as the three servers before this project had them.
+//! * `inbox` and `streams`: reading an inbox, and the exact way to send.
+//! * `guard` and `intake`: what browsers must not do, and a body within its limits.
+//! * `answer` and `io`: answers, and hyper's view of a connection.
+//!
+//! `docs/http.md` is the contract.
+
+mod answer;
+pub mod fields;
+mod guard;
+mod inbox;
+mod intake;
+mod io;
+mod legacy;
+pub mod route;
+mod streams;
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use openraft_rt::watch::WatchReceiver as _;
+
+use self::answer::Answer;
+use self::route::Route;
+use crate::limits;
+use crate::server::Desk;
+use crate::wire::Refusal;
+use crate::world::{Connection, WatchReceiver, World};
+
+/// Bytes that hyper buffers of a connection.
+const BUFFER: usize = 4 * limits::HTTP_HEAD_BYTES_MAX;
+/// Headers that a request may have.
+const HEADERS: usize = 64;
+
+/// Whether a connection that begins like this may be HTTP: a method, or the empty lines that some put before one.
+pub(crate) fn is_http(first: &[u8]) -> bool {
+    first.iter().all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\r' | b'\n'))
+}
+
+/// Serves a connection of which `front` was read already. With `over`, the server has too many: it only says so.
+///
+/// # Errors
+/// The connection's.
+pub(crate) async fn serve<W: World>(
+    desk: Desk<W>,
+    front: Bytes,
+    connection: Connection,
+    over: bool,
+    mut leaving: WatchReceiver<bool>,
+) -> std::io::Result<()> {
+    let io = io::Io::<W>::new(front, connection.reader, connection.writer);
+    let answering = desk.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let desk = answering.clone();
+        async move { Ok::<_, Infallible>(respond(&desk, request, over).await) }
+    });
+    let head = if over { limits::HTTP_HEAD_TIMEOUT / 10 } else { limits::HTTP_HEAD_TIMEOUT };
+    let serving = http1::Builder::new()
+        .timer(io::Timer::<W>::default())
+        .header_read_timeout(head)
+        .max_header_size(limits::HTTP_HEAD_BYTES_MAX)
+        .max_headers(HEADERS)
+        .max_buf_size(BUFFER)
+        // It would come from the system's clock.
+        .auto_date_header(false)
+        .serve_connection(io, service);
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        biased;
+        ended = serving.as_mut() => return ended.map_err(std::io::Error::other),
+        _ = leaving.changed() => {}
+    }
+    // What is under way is finished, and nothing new is begun.
+    serving.as_mut().graceful_shutdown();
+    serving.await.map_err(std::io::Error::other)
+}
+
+async fn respond<W: World>(desk: &Desk<W>, request: Request<Incoming>, over: bool) -> Response<Full<Bytes>> {
+    let answer = if over {
+        let limit = desk.connections() as u64;
+        Answer::unavailable(&Refusal::TooManyConnections { limit }).closing()
+    } else {
+        answer(desk, request).await.unwrap_or_else(|answer| answer)
+    };
+    answer.into_response()
+}
+
+/// The answer; an error is one, too.
+async fn answer<W: World>(desk: &Desk<W>, request: Request<Incoming>) -> Result<Answer, Answer> {
+    let (head, body) = request.into_parts();
+    guard::check_origin(&head, |host| desk.is_host(host))?;
+    let route = Route::parse(head.method.as_str(), head.uri.path(), head.uri.query())?;
+    let fields = if route.has_body() {
+        guard::check_content_type(&head)?;
+        intake::read(desk, &head, body).await?
+    } else {
+        fields::Fields::default()
+    };
+    let visit = desk.visit()?;
+    match route {
+        Route::Register => legacy::register(&visit, &fields).await,
+        Route::Share => legacy::share(&visit, &fields).await,
+        Route::CheckAndMove => legacy::check_and_move(&visit, &fields).await,
+        Route::Inbox { name, look } => inbox::look(&visit, &name, &look).await,
+        Route::Attach { name } => inbox::attach(&visit, &name, &fields).await,
+        Route::Acknowledge { name } => inbox::acknowledge(&visit, &name, &fields).await,
+        Route::Detach { name } => inbox::detach(&visit, &name, &fields).await,
+        Route::OpenStream => streams::open(&visit, &fields).await,
+        Route::Send { stream, number } => streams::send(&visit, stream, number, &fields).await,
+        Route::CloseStream { stream } => streams::close(&visit, stream).await,
+    }
+}
