@@ -65,7 +65,7 @@ pub const READER_WINDOW_DEFAULT: u32 = 1024;
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Largest body of an HTTP request, in bytes: a message of the largest size, as text with some of it escaped, or as base64.
 pub const HTTP_BODY_BYTES_MAX: usize = 2 << 20;
-/// Bytes of HTTP bodies that one server holds while they arrive, over all connections.
+/// Bytes of HTTP bodies that one server holds until they are answered, over all connections.
 pub const HTTP_BODIES_BYTES_MAX: usize = 64 << 20;
 /// Messages in one answer about an inbox.
 pub const HTTP_INBOX_MESSAGES_MAX: usize = 1000;

@@ -6,7 +6,7 @@ mod support;
 use restante::limits;
 use serde_json::{Value, json};
 use support::http::{Http, Response, ask, post};
-use support::{Cluster, wait_for};
+use support::{Cluster, signal, wait_for};
 
 fn port(cluster: &Cluster, number: usize) -> u16 {
     let address = cluster.address(number);
@@ -92,6 +92,8 @@ fn the_three_servers_clients_find_what_they_know() {
         ("/register", json!({ "client_id": "A", "port": 1 })),
         ("/register", json!({ "client_id": "no name", "port": port(&cluster, 0) })),
         ("/register", json!({ "client_id": true, "port": port(&cluster, 0) })),
+        ("/register", json!({ "client_id": "A", "port": 0 })),
+        ("/register", json!({ "client_id": "A", "port": 65_536 })),
         ("/share", json!({ "sender_id": "A", "receiver_id": "7" })),
         ("/share", json!({ "sender_id": "A", "message": "x" })),
         ("/share", json!({ "receiver_id": "A", "message": "x" })),
@@ -101,7 +103,14 @@ fn the_three_servers_clients_find_what_they_know() {
     ] {
         post(&cluster.address(1), path, &body).says(400, "Invalid data");
     }
-    ask(&cluster.address(1), "POST", "/share", Some("{")).says(400, "Invalid data");
+    for body in [
+        "{",
+        r#"{"sender_id": "A", "sender_id": "7", "receiver_id": "A", "message": "twice"}"#,
+        // Read as a number, it would be another client's.
+        r#"{"sender_id": 123456789012345678901234567890, "receiver_id": "A", "message": "x"}"#,
+    ] {
+        ask(&cluster.address(1), "POST", "/share", Some(body)).says(400, "Invalid data");
+    }
     let check = |id: Value| json!({ "client_id": id, "new_port": port(&cluster, 1) });
     post(&cluster.address(0), "/check_and_move", &check(json!("A"))).says(200, "Port is working");
     post(&cluster.address(1), "/check_and_move", &check(json!(7))).says(200, "Port is working");
@@ -125,6 +134,13 @@ fn a_killed_servers_clients_are_moved_and_lose_nothing() {
     share(&cluster.address(dead), "asks", "waits", "before").is(200);
     cluster.kill(dead);
     // It asks as soon as it likes: at once, or after it was moved without asking.
+    // Not to a server that is down as well, be it the same.
+    let to_dead = json!({ "client_id": "asks", "new_port": port(&cluster, dead) });
+    let answer = post(&cluster.address(here), "/check_and_move", &to_dead);
+    match answer.status {
+        503 => assert_eq!(answer.json()["outcome"], "nothing was done"),
+        _ => answer.says(200, "Port is working"),
+    }
     let check = json!({ "client_id": "asks", "new_port": port(&cluster, there) });
     let answer = again("an answer", || Some(post(&cluster.address(there), "/check_and_move", &check)));
     let message = answer.is(200)["message"].as_str().unwrap_or_default().to_owned();
@@ -196,6 +212,8 @@ fn a_number_is_one_message_however_often_and_wherever_it_is_put() {
     let refused = put(&cluster.address(1), 2, json!({ "receiver_id": "nobody", "message": "x" })).is(422);
     assert_eq!(refused["reason"], "no_such_client");
     assert_eq!(put(&cluster.address(2), 2, json!({ "receiver_id": "nobody", "message": "x" })).is(422), refused);
+    let again_opened = post(&cluster.address(1), "/streams", &nonce).is(200);
+    assert_eq!((&again_opened["stream"], &again_opened["next"]), (&opened["stream"], &json!(3)));
     // Through the death of any server, the first outcome stays.
     let leader = cluster.wait_for_leader();
     assert_eq!(put(&cluster.address(leader), 3, to_bob("three")).is(200)["position"], 2);
@@ -243,6 +261,14 @@ fn what_nobody_reads_is_acknowledged_by_what_a_look_returns() {
     for bad in [json!({}), json!({ "registration": 1, "epoch": 0 }), json!({ "epoch": 0, "up_to": 1 })] {
         post(&cluster.address(0), "/inbox/bob/acknowledge", &bad).says(400, "Invalid data");
     }
+    // Nobody can have seen what is not there, and what comes later stays.
+    for beyond in [json!({ "up_to": 5 }), json!({ "up_to": 3, "ranges": [[5, 9]] })] {
+        let mut token = seen["acknowledge"].clone();
+        token.as_object_mut().expect("an object").extend(beyond.as_object().cloned().expect("an object"));
+        post(&cluster.address(2), "/inbox/bob/acknowledge", &token).says(400, "Invalid data");
+    }
+    share(&cluster.address(0), "alice", "bob", "5").is(200);
+    assert_eq!(texts(&inbox(&cluster.address(1), "bob")), ["3", "5"]);
     // Of another registration of the name it never counts.
     cluster.run(&["deregister", "bob"]).ok();
     registered(&cluster, &["bob"]);
@@ -451,6 +477,34 @@ fn whoever_is_slow_or_goes_away_holds_up_nobody() {
 }
 
 #[test]
+fn large_bodies_that_are_slow_make_others_wait_and_small_ones_come_through() {
+    let cluster = alone(&[]);
+    registered(&cluster, &["alice", "bob"]);
+    let address = cluster.address(0);
+    // As many as there is room for, each lacking its last byte.
+    let text = " ".repeat(limits::HTTP_BODY_BYTES_MAX);
+    let slow = || {
+        let mut http = Http::connect(&address);
+        http.write(format!("POST /share HTTP/1.1\r\nContent-Length: {}\r\n\r\n", text.len()).as_bytes());
+        http.write(&text.as_bytes()[1..]);
+        http
+    };
+    let mut many: Vec<Http> = (0..limits::HTTP_BODIES_BYTES_MAX / text.len()).map(|_| slow()).collect();
+    let large = "x".repeat(limits::BODY_BYTES_MAX);
+    let refused = wait_for("a refusal", || {
+        let response = share(&address, "alice", "bob", &large);
+        // On a slow machine some may be given up by now.
+        many.push(slow());
+        (response.status == 503).then_some(response)
+    });
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.json()["outcome"], "nothing was done");
+    share(&address, "alice", "bob", "small").is(200);
+    drop(many);
+    again("room", || Some(share(&address, "alice", "bob", &large))).is(200);
+}
+
+#[test]
 fn a_server_that_stops_answers_what_is_under_way() {
     let mut cluster = serving(3);
     registered(&cluster, &["alice", "bob"]);
@@ -462,6 +516,23 @@ fn a_server_that_stops_answers_what_is_under_way() {
     assert_eq!(waiting.read(true).expect("an answer").is(200)["messages"], json!([]));
     assert!(waiting.is_closed() && idle.is_closed());
     share(&cluster.address(2), "alice", "bob", "elsewhere").is(200);
+}
+
+#[test]
+fn a_server_that_stops_waits_until_its_answers_are_taken() {
+    let mut cluster = serving(3);
+    registered(&cluster, &["alice", "bob"]);
+    // As JSON it is six times as large, more than the system takes in one's stead.
+    let text = "\u{1}".repeat(limits::HTTP_INBOX_BYTES_MAX / 4 - 64);
+    (0..4).for_each(|_| drop(share(&cluster.address(0), "alice", "bob", &text).is(200)));
+    let mut http = Http::connect(&cluster.address(1));
+    http.send("GET", "/inbox/bob", None);
+    http.wait();
+    signal(cluster.pid(1), "TERM");
+    wait_for("the server to begin to stop", || cluster.log(1).contains("stopping").then_some(()));
+    let seen = http.read(true).expect("an answer").is(200);
+    assert_eq!(texts(&seen), [&text; 4]);
+    assert!(http.is_closed() && cluster.ends(1).success());
 }
 
 #[test]

@@ -60,10 +60,13 @@ impl Answer {
 
     /// Not now, and nothing was done.
     pub fn unavailable(refusal: &Refusal) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable")
-            .detail(refusal)
-            .outcome("nothing was done")
-            .again()
+        Self::busy(refusal)
+    }
+
+    /// Not now, and nothing was done, for a reason that no refusal says.
+    fn busy(detail: impl ToString) -> Self {
+        let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable");
+        answer.detail(detail).outcome("nothing was done").again()
     }
 
     /// There is nothing of that name.
@@ -161,6 +164,7 @@ impl From<BadHead> for Answer {
 impl From<BadBody> for Answer {
     fn from(bad: BadBody) -> Self {
         let (status, message) = match bad {
+            BadBody::NoRoom => return Self::busy(bad).closing(),
             BadBody::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
             BadBody::Slow => (StatusCode::REQUEST_TIMEOUT, "Request timeout"),
             BadBody::Broken(_) => (StatusCode::BAD_REQUEST, INVALID_DATA),
@@ -192,10 +196,9 @@ impl From<Failure> for Answer {
             }
             Failure::Stream(failure) => stream_failed(failure),
             Failure::Unavailable(refusal) => Self::unavailable(&refusal),
-            Failure::Busy => {
-                let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable");
-                answer.detail("the server is busy: too much is on its way").outcome("nothing was done").again()
-            }
+            Failure::Busy => Self::busy("the server is busy: too much is on its way"),
+            Failure::Down(server) => Self::busy(format!("server {server} is down: name another one, or ask again")),
+            Failure::Beyond(last) => Self::invalid(format!("the inbox has no message yet behind position {last}")),
             Failure::Unknown => {
                 let detail = "the cluster did not answer in time: whether it was carried out, or will be, is not known";
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "Outcome unknown").detail(detail).outcome("unknown")
@@ -212,7 +215,7 @@ fn refused(refusal: Refusal) -> Answer {
             Answer::conflict(&refusal).and(json!({ "reason": "fenced", "epoch": current.0 }))
         }
         Refusal::ReadBySession => Answer::conflict(&refusal).and(json!({ "reason": "read_by_session" })),
-        Refusal::NoSuchServer => Answer::invalid("no server of the cluster that is up is meant by that"),
+        Refusal::NoSuchServer => Answer::invalid("the cluster has no such server"),
         Refusal::Malformed(_) => Answer::conflict(&refusal),
         Refusal::TooManyClients { .. } | Refusal::TooManyStreams { .. } => {
             Answer::new(StatusCode::TOO_MANY_REQUESTS, "Too many").detail(&refusal).again()

@@ -34,13 +34,16 @@ pub struct Fields {
     ranges: Option<Vec<[u64; 2]>>,
 }
 
+/// From here on not every whole number is a number with a fraction, too: 2^53.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// A field whose type is checked when it is used: so that it is told apart from one that is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum Scalar {
     #[default]
     Missing,
     Text(String),
-    /// As it would be written.
+    /// As it would be written; only what is known to its last digit.
     Number(String),
     Other,
 }
@@ -145,7 +148,9 @@ impl Fields {
                 STANDARD.decode(text).map_err(bad)?.into()
             }
             (Scalar::Missing, _) => return Err(BadFields::Field { field: "message_base64", what: "text" }),
-            (Scalar::Other, _) => return Err(BadFields::Field { field: "message", what: "text" }),
+            (Scalar::Other, _) => {
+                return Err(BadFields::Field { field: "message", what: "text or number (of at most 19 digits)" });
+            }
             _ => {
                 return Err(BadFields::Field {
                     field: "message",
@@ -252,7 +257,7 @@ fn name(field: &'static str, value: &Scalar) -> Result<Name, BadFields> {
     match value {
         Scalar::Missing => Err(BadFields::Missing(field)),
         Scalar::Text(text) | Scalar::Number(text) => Name::new(text).map_err(|why| BadFields::Name { field, why }),
-        Scalar::Other => Err(BadFields::Field { field, what: "text or number" }),
+        Scalar::Other => Err(BadFields::Field { field, what: "text or number (of at most 19 digits)" }),
     }
 }
 
@@ -298,8 +303,9 @@ impl<'de> Visitor<'de> for ScalarVisitor {
         Ok(Scalar::Number(number.to_string()))
     }
 
+    /// Digits beyond these are lost in reading: what was two numbers would be one client, or another message.
     fn visit_f64<E>(self, number: f64) -> Result<Scalar, E> {
-        Ok(Scalar::Number(number.to_string()))
+        Ok(if number.abs() < EXACT { Scalar::Number(number.to_string()) } else { Scalar::Other })
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Scalar, E> {
@@ -336,6 +342,15 @@ mod tests {
         assert_eq!(client(r#"{"client_id": "X"}"#), Ok("X".to_owned()));
         assert_eq!(client(r#"{"client_id": 42, "hats": [{"a": [1]}, null]}"#), Ok("42".to_owned()));
         assert_eq!(client(r#"{"client_id": -1}"#), Ok("-1".to_owned()));
+        assert_eq!(client(r#"{"client_id": 1.0}"#), Ok("1".to_owned()));
+        assert_eq!(client(r#"{"client_id": 18446744073709551615}"#), Ok(u64::MAX.to_string()));
+        // Two that would be read as one.
+        for bad in
+            ["18446744073709551616", "18446744073709551617", "-9223372036854775809", "9007199254740992.0", "1e300"]
+        {
+            let client = client(&format!(r#"{{"client_id": {bad}}}"#));
+            assert!(matches!(client, Err(BadFields::Field { .. })), "{bad}: {client:?}");
+        }
         assert_eq!(client(r#"{"client_id": null}"#), Err(BadFields::Missing("client_id")));
         assert_eq!(client("{}"), Err(BadFields::Missing("client_id")));
         for bad in [r#"{"client_id": true}"#, r#"{"client_id": ["a"]}"#, r#"{"client_id": {"a": 1}}"#] {
@@ -367,8 +382,12 @@ mod tests {
         assert_eq!(message(r#"{"message": 7}"#), Ok(Bytes::from("7")));
         assert_eq!(message(r#"{"message_base64": "/wA="}"#), Ok(Bytes::from_static(b"\xff\0")));
         assert_eq!(message("{}"), Err(BadFields::Missing("message")));
-        for bad in [r#"{"message": {}}"#, r#"{"message_base64": "?"}"#, r#"{"message": "a", "message_base64": "YQ=="}"#]
-        {
+        for bad in [
+            r#"{"message": {}}"#,
+            r#"{"message": 123456789012345678901234567890}"#,
+            r#"{"message_base64": "?"}"#,
+            r#"{"message": "a", "message_base64": "YQ=="}"#,
+        ] {
             assert!(matches!(message(bad), Err(BadFields::Field { .. })), "{bad}");
         }
         let large = |bytes| message(&format!(r#"{{"message": "{}"}}"#, "x".repeat(bytes)));

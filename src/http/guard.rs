@@ -28,13 +28,15 @@ pub(super) enum BadHead {
 /// Refuses what a browser sends for somebody else's page.
 pub(super) fn check_origin(head: &Parts, is_ours: impl Fn(&str) -> bool) -> Result<(), BadHead> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let host = head.headers.get(HOST).map(text);
-    let named = host.as_deref().or_else(|| head.uri.authority().map(|authority| authority.as_str()));
-    if let Some(named) = named
-        && !is_known(without_port(named), is_ours)
-    {
-        return Err(BadHead::Host(named.to_owned()));
+    // A request may name it in its first line, too; and it may come through somebody who looks at another one than this.
+    let hosts: Vec<String> = head.headers.get_all(HOST).iter().map(text).collect();
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    for named in hosts.iter().map(String::as_str).chain(authority) {
+        if !is_known(without_port(named), &is_ours) {
+            return Err(BadHead::Host(named.to_owned()));
+        }
     }
+    let named = hosts.first().map(String::as_str).or(authority);
     if let Some(origin) = head.headers.get(ORIGIN).map(text) {
         let own = origin.split_once("://").map(|(_, host)| host);
         if own.is_none() || !own.zip(named).is_some_and(|(own, named)| own.eq_ignore_ascii_case(named)) {
@@ -44,7 +46,7 @@ pub(super) fn check_origin(head: &Parts, is_ours: impl Fn(&str) -> bool) -> Resu
     Ok(())
 }
 
-fn is_known(host: &str, is_ours: impl Fn(&str) -> bool) -> bool {
+fn is_known(host: &str, is_ours: &impl Fn(&str) -> bool) -> bool {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     bare.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost") || is_ours(host)
 }
@@ -99,6 +101,11 @@ mod tests {
         assert!(matches!(origin("evil.example:8080", Some("http://evil.example:8080")), Err(BadHead::Host(_))));
         assert!(matches!(origin("localhost.evil.example", None), Err(BadHead::Host(_))));
         assert_eq!(check_origin(&head(&[]), |_| false), Ok(()), "no browser leaves it out");
+        let twice = head(&[("host", "localhost"), ("host", "evil.example")]);
+        assert!(matches!(check_origin(&twice, |_| false), Err(BadHead::Host(_))));
+        let request = Request::builder().uri("http://evil.example/share").header("host", "localhost");
+        let (line, ()) = request.body(()).expect("a request").into_parts();
+        assert!(matches!(check_origin(&line, |_| false), Err(BadHead::Host(_))));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A request's body, within its limits of bytes and of time.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::http::request::Parts;
@@ -11,7 +13,12 @@ use crate::limits;
 use crate::server::Desk;
 use crate::world::World;
 
-/// So much more of a body that is too large is read, so that its sender comes to read the answer.
+/// How long the next piece of a body waits for others to be done with theirs.
+const ROOM: Duration = Duration::from_secs(2);
+/// So much of every body takes no room: small requests come through while large ones are slow. There are no more of them
+/// than connections.
+const SMALL: usize = 4 << 10;
+/// So much more of a body that is not taken is read, so that its sender comes to read the answer.
 const DRAINED: usize = 2 * limits::HTTP_BODY_BYTES_MAX;
 
 /// Why a body was not read.
@@ -23,48 +30,58 @@ pub(super) enum BadBody {
     /// It did not arrive in time.
     #[error("the body did not arrive within {:?}", limits::HTTP_BODY_TIMEOUT)]
     Slow,
+    /// Those of others take all the room there is.
+    #[error("the bodies that arrive now have {} bytes, which is all that is allowed", limits::HTTP_BODIES_BYTES_MAX)]
+    NoRoom,
     /// The connection failed, or the body is not encoded as its headers say.
     #[error("the body cannot be read: {0}")]
     Broken(String),
 }
 
+/// The room that a body takes, until it is answered.
+pub(super) type Room = Option<OwnedSemaphorePermit>;
+
 /// Reads the fields of a body.
-pub(super) async fn read<W: World>(desk: &Desk<W>, head: &Parts, body: Incoming) -> Result<Fields, Answer> {
+pub(super) async fn read<W: World>(desk: &Desk<W>, head: &Parts, body: Incoming) -> Result<(Fields, Room), Answer> {
     let reading = read_bytes(desk, body);
     let Ok(read) = W::timeout(limits::HTTP_BODY_TIMEOUT, reading).await else { return Err(BadBody::Slow.into()) };
-    let (bytes, _room) = read?;
+    let (bytes, room) = read?;
     let fields = match head.uri.path() {
         // Whoever wants no more than the usual may leave the body out.
         path if path.ends_with("/attach") => Fields::read_or_none(&bytes),
         _ => Fields::read(&bytes),
     };
-    fields.map_err(Answer::from)
+    Ok((fields?, room))
 }
 
-async fn read_bytes<W: World>(
-    desk: &Desk<W>,
-    mut body: Incoming,
-) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), BadBody> {
+async fn read_bytes<W: World>(desk: &Desk<W>, mut body: Incoming) -> Result<(Vec<u8>, Room), BadBody> {
     let most = limits::HTTP_BODY_BYTES_MAX;
     if body.size_hint().lower() > (most + DRAINED) as u64 {
         return Err(BadBody::TooLarge);
     }
     let mut bytes = Vec::new();
-    let mut room: Option<OwnedSemaphorePermit> = None;
-    let mut total = 0;
+    let mut room: Room = None;
+    let (mut total, mut refused) = (0, false);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| BadBody::Broken(error.to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
         total += data.len();
+        refused |= total > most;
         if total > most + DRAINED {
             break;
         }
-        if total > most {
+        if refused {
             (bytes, room) = (Vec::new(), None);
             continue;
         }
         // Only what has arrived takes room: whoever sends slowly keeps none that he does not use.
-        let permits = desk.bodies().clone().acquire_many_owned(data.len() as u32).await;
+        let taken = total.saturating_sub(SMALL).min(data.len());
+        let permits = W::timeout(ROOM, desk.bodies().clone().acquire_many_owned(taken as u32)).await;
+        let Ok(permits) = permits else {
+            refused = true;
+            (bytes, room) = (Vec::new(), None);
+            continue;
+        };
         let permits = permits.map_err(|error| BadBody::Broken(error.to_string()))?;
         match &mut room {
             Some(room) => room.merge(permits),
@@ -72,5 +89,9 @@ async fn read_bytes<W: World>(
         }
         bytes.extend_from_slice(&data);
     }
-    if total > most { Err(BadBody::TooLarge) } else { Ok((bytes, room)) }
+    match refused {
+        false => Ok((bytes, room)),
+        true if total > most => Err(BadBody::TooLarge),
+        true => Err(BadBody::NoRoom),
+    }
 }

@@ -101,11 +101,11 @@ async fn answer<W: World>(desk: &Desk<W>, request: Request<Incoming>) -> Result<
     let (head, body) = request.into_parts();
     guard::check_origin(&head, |host| desk.is_host(host))?;
     let route = Route::parse(head.method.as_str(), head.uri.path(), head.uri.query())?;
-    let fields = if route.has_body() {
+    let (fields, _room) = if route.has_body() {
         guard::check_content_type(&head)?;
         intake::read(desk, &head, body).await?
     } else {
-        fields::Fields::default()
+        (fields::Fields::default(), None)
     };
     let visit = desk.visit()?;
     match route {

@@ -158,7 +158,10 @@ impl Look {
             let whole = || value.parse::<u64>().map_err(|_| bad("is no whole number"));
             match name {
                 "after" => look.after = Position(whole()?),
-                "limit" => look.limit = usize::try_from(whole()?).unwrap_or(usize::MAX),
+                "limit" => match usize::try_from(whole()?).unwrap_or(usize::MAX) {
+                    0 => return Err(bad("counts from 1")),
+                    limit => look.limit = limit,
+                },
                 "wait" => {
                     let seconds = value.parse::<f64>().ok().filter(|s| s.is_finite() && *s >= 0.0);
                     let seconds = seconds.ok_or_else(|| bad("is no number of seconds"))?;
@@ -259,7 +262,9 @@ mod tests {
         assert_eq!(look("after=3&limit=2&wait=1.5&registration=5&epoch=1&_=9"), Ok(all));
         assert_eq!(look("wait=1e300").map(|look| look.wait), Ok(limits::HTTP_WAIT_MAX));
         assert_eq!(look("&&"), Ok(Look::default()));
-        for bad in ["after=x", "after=-1", "wait=-1", "wait=NaN", "limit=", "epoch=1", "registration=1", "after"] {
+        for bad in
+            ["after=x", "after=-1", "wait=-1", "wait=NaN", "limit=", "limit=0", "epoch=1", "registration=1", "after"]
+        {
             assert!(matches!(look(bad), Err(BadRoute::Query { .. })), "{bad}");
         }
     }

@@ -15,9 +15,9 @@ use crate::world::World;
 pub(super) async fn open<W: World>(visit: &Visit<W>, fields: &Fields) -> Result<Answer, Answer> {
     let name = fields.client()?;
     let nonce = nonce::<W>("stream", &name, fields)?;
-    let (stream, registration) = visit.open_stream(&name, nonce).await?;
+    let (stream, registration, next) = visit.open_stream(&name, nonce).await?;
     Ok(Answer::with(
-        json!({ "client_id": name.as_str(), "stream": stream.0, "registration": registration.0, "next": 1 }),
+        json!({ "client_id": name.as_str(), "stream": stream.0, "registration": registration.0, "next": next.0 }),
     ))
 }
 

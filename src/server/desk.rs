@@ -40,6 +40,10 @@ pub(crate) enum Failure {
     Stream(SendFailure),
     /// Nothing was done, and it may be asked again here or elsewhere.
     Unavailable(Refusal),
+    /// The server that a client is to be moved to is down as well, and nothing was done.
+    Down(Name),
+    /// What is to be acknowledged is not there: the inbox ends here.
+    Beyond(Position),
     /// There was no room before its time was over, and nothing was done.
     Busy,
     /// Nobody knows whether it was carried out, or will be.
@@ -110,7 +114,7 @@ impl<W: World> Desk<W> {
         told || is(&self.0.settings.listen) || self.0.settings.cluster.iter().any(|server| is(&server.address))
     }
 
-    /// Bytes of request bodies that may still arrive at once.
+    /// Bytes of request bodies that may still be taken.
     pub fn bodies(&self) -> &Arc<tokio::sync::Semaphore> {
         &self.0.bodies
     }
@@ -157,7 +161,7 @@ impl<W: World> Visit<W> {
             }
             let to = self.server(to).await?;
             if to.name == home || self.is_down(&to.name).await? {
-                return Err(Failure::Refused(Refusal::NoSuchServer));
+                return Err(Failure::Down(to.name));
             }
             match self.set_home(name, &to.name, Some(&home)).await {
                 Ok(()) => return Ok(Moved::To(to)),
@@ -247,12 +251,16 @@ impl<W: World> Visit<W> {
         }
     }
 
-    /// Opens a stream for somebody. The same nonce is the same stream, as long as it is open.
-    pub async fn open_stream(&self, name: &Name, nonce: Nonce) -> Result<(StreamId, RegistrationId), Failure> {
-        match self.ask(nonce, &Command::OpenStream { nonce, name }).await? {
-            Answer::StreamOpened { stream, registration } => Ok((stream, registration)),
-            _ => Err(Failure::Unknown),
-        }
+    /// Opens a stream for somebody, and says which number comes next. The same nonce is the same stream, as long as it is
+    /// open.
+    pub async fn open_stream(&self, name: &Name, nonce: Nonce) -> Result<(StreamId, RegistrationId, Number), Failure> {
+        let Answer::StreamOpened { stream, registration } =
+            self.ask(nonce, &Command::OpenStream { nonce, name }).await?
+        else {
+            return Err(Failure::Unknown);
+        };
+        let known = self.node.office.post_office.lock().stream_owner(stream);
+        Ok((stream, registration, Number(known.map_or(0, |known| known.last.0) + 1)))
     }
 
     /// Closes a stream for ever.
@@ -333,12 +341,25 @@ impl<W: World> Visit<W> {
         up_to: Position,
         ranges: Vec<(Position, Position)>,
     ) -> Result<Position, Failure> {
+        let last = ranges.last().map_or(up_to, |(_, to)| *to);
+        if self.end(registration).is_none_or(|end| end < last) {
+            // This server may be behind.
+            self.barrier().await?;
+            if let Some(end) = self.end(registration).filter(|end| *end < last) {
+                return Err(Failure::Beyond(end));
+            }
+        }
         let nonce = draw::<W>();
         let command = Command::AcknowledgeApart { nonce, name, registration, epoch, up_to, ranges };
         match self.ask(nonce, &command).await? {
             Answer::Acknowledged { up_to, .. } => Ok(up_to),
             _ => Err(Failure::Unknown),
         }
+    }
+
+    /// The last position of an inbox, as this server knows it.
+    fn end(&self, registration: RegistrationId) -> Option<Position> {
+        self.node.office.post_office.lock().reader(registration).map(|reader| reader.end)
     }
 
     /// Everything that anybody was told before now is applied here.
@@ -357,12 +378,17 @@ impl<W: World> Visit<W> {
     /// Proposes a command until it is answered. Asked again, its nonce tells it from another one.
     async fn ask(&self, nonce: Nonce, command: &Command<'_>) -> Result<Answer, Failure> {
         self.room().await?;
+        let mut again = false;
         loop {
             match self.within(self.node.hub.ask(nonce, command)).await {
+                // The first copy may have been carried out, and others came in between.
+                Ok(Ok(Answer::Refused(refusal))) if again && !matches!(refusal, Refusal::AlreadyRegistered { .. }) => {
+                    return Err(Failure::Unknown);
+                }
                 Ok(Ok(Answer::Refused(refusal))) => return Err(Failure::Refused(refusal)),
                 Ok(Ok(answer)) => return Ok(answer),
                 // The state was replaced by a snapshot, and what came of it was not told.
-                Ok(Err(_)) if W::now() < self.deadline => {}
+                Ok(Err(_)) if W::now() < self.deadline => again = true,
                 Ok(Err(_)) | Err(_) => return Err(Failure::Unknown),
             }
         }

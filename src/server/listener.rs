@@ -82,6 +82,7 @@ async fn serve<W: World>(server: &Arc<Server<W>>, connection: Connection, over: 
             let (reader, rest) = reader.into_parts();
             let front = [&first[..], &rest].concat();
             let connection = Connection { reader, writer: writer.0, peer: connection.peer };
+            let _visitor = Visitor::new(server.clone());
             http::serve(Desk(server.clone()), front.into(), connection, over, server.leaving.clone()).await
         }
         other => {
@@ -90,6 +91,29 @@ async fn serve<W: World>(server: &Arc<Server<W>>, connection: Connection, over: 
             tracing::debug!(peer = connection.peer, "{text}");
             Ok(())
         }
+    }
+}
+
+/// A connection that speaks HTTP.
+struct Visitor<W: World>(Arc<Server<W>>);
+
+impl<W: World> Visitor<W> {
+    fn new(server: Arc<Server<W>>) -> Self {
+        server.visitors.fetch_add(1, Ordering::Relaxed);
+        Self(server)
+    }
+}
+
+impl<W: World> Drop for Visitor<W> {
+    fn drop(&mut self) {
+        self.0.visitors.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Of a server that stops, connections that speak HTTP end when they have their last answer.
+pub(super) async fn until_no_visitors<W: World>(server: &Server<W>) {
+    while server.visitors.load(Ordering::Relaxed) > 0 {
+        W::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -33,6 +33,7 @@ mod upkeep;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -44,6 +45,9 @@ use crate::limits;
 use crate::storage::{DataDirectory, OpenError};
 use crate::wire::peer::PeerRefusal;
 use crate::world::{Disk, Event, Host, WatchReceiver, World, watch};
+
+/// How long a server that stops waits for the answers that it gave by HTTP to be taken.
+const ANSWERS: Duration = Duration::from_secs(3);
 
 /// Why a server stopped without having been asked to.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +119,7 @@ pub async fn run<W: World>(
         closed,
         leaving,
         connections: std::sync::atomic::AtomicUsize::new(0),
+        visitors: std::sync::atomic::AtomicUsize::new(0),
         bodies: Arc::new(tokio::sync::Semaphore::new(limits::HTTP_BODIES_BYTES_MAX)),
         world: std::marker::PhantomData::<W>,
     });
@@ -131,6 +136,8 @@ pub async fn run<W: World>(
                 if let Phase::Running(node) = phase {
                     node.stop().await;
                 }
+                // Answers that were given have yet to be taken.
+                let _ = W::timeout(ANSWERS, listener::until_no_visitors(&server)).await;
                 Ok(())
             }
         }
@@ -218,7 +225,9 @@ struct Server<W: World> {
     /// Turns true when the server begins to stop: connections without a session finish what is under way.
     leaving: WatchReceiver<bool>,
     connections: std::sync::atomic::AtomicUsize,
-    /// A permit for each byte of HTTP bodies that may arrive at once.
+    /// Those of them that speak HTTP.
+    visitors: std::sync::atomic::AtomicUsize,
+    /// A permit for each byte of HTTP bodies that may still be taken.
     bodies: Arc<tokio::sync::Semaphore>,
     world: std::marker::PhantomData<W>,
 }

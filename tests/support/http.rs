@@ -142,6 +142,12 @@ impl Http {
         self.buffer.is_empty() && !self.fill()
     }
 
+    /// Waits until something arrives, and leaves it there.
+    #[track_caller]
+    pub fn wait(&self) {
+        self.stream.peek(&mut [0]).expect("something arrives");
+    }
+
     fn fill(&mut self) -> bool {
         let mut bytes = [0; 64 << 10];
         match self.stream.read(&mut bytes) {
