@@ -11,7 +11,22 @@ use std::time::{Duration, Instant};
 
 use support::{Ran, free_ports, lives, restante, run, signal, wait_for};
 
-const COMMANDS: [&str; 9] = ["serve", "cluster", "register", "deregister", "send", "listen", "who", "status", "demo"];
+const COMMANDS: [&str; 14] = [
+    "serve",
+    "cluster",
+    "register",
+    "deregister",
+    "send",
+    "listen",
+    "chat",
+    "who",
+    "status",
+    "server",
+    "config",
+    "completions",
+    "man",
+    "demo",
+];
 
 fn ran(arguments: &[&str]) -> Ran {
     run(restante().args(arguments))
@@ -38,8 +53,14 @@ fn every_command_teaches_by_example() {
 
 #[test]
 fn whatever_prints_for_programs_has_json() {
-    for command in ["register", "deregister", "send", "listen", "who", "status", "demo"] {
+    for command in ["register", "deregister", "send", "listen", "chat", "who", "status", "demo"] {
         assert!(ran(&[command, "--help"]).ok().contains("--json"), "{command}");
+    }
+    for command in ["list", "add", "remove", "transfer", "drain", "undrain"] {
+        assert!(ran(&["server", command, "--help"]).ok().contains("--json"), "{command}");
+    }
+    for command in [["config", "check"], ["config", "show"], ["cluster", "restart"]] {
+        assert!(ran(&[command[0], command[1], "--help"]).ok().contains("--json"), "{command:?}");
     }
 }
 
@@ -69,6 +90,11 @@ fn wrong_arguments_are_refused_with_2_and_say_why() {
         (&["demo", "--ports", "1,2,2"], "twice"),
         (&["demo", "--messages", "1"], "60"),
         (&["cluster", "--ports", "0"], "not a port"),
+        (&["cluster", "restart"], "--rolling"),
+        (&["server", "add", "d"], "NAME=HOST:PORT"),
+        (&["server", "remove"], "<NAME>"),
+        (&["status", "--interval", "1s"], "--watch"),
+        (&["status", "--config", "/no/such/file"], "/no/such/file"),
         (&["serve", "--name", "a", "--data", "d"], "--cluster"),
         (&["serve", "--name", "a", "--data", "d", "--cluster", "a"], "NAME=HOST:PORT"),
         (&["serve", "--name", "x", "--data", "d", "--cluster", "a=localhost:1,b=localhost:2"], "which lists a, b"),
@@ -290,4 +316,84 @@ fn no_server_outlives_a_cluster_command_that_was_killed() {
     cluster.child.kill().unwrap();
     cluster.child.wait().unwrap();
     cluster.all_gone();
+}
+
+/// A file of settings in a directory of its own.
+fn config(text: &str) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("restante.toml");
+    fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (directory, path)
+}
+
+#[test]
+fn options_go_before_the_environment_and_that_before_the_file_and_that_before_the_defaults() {
+    let (_directory, file) = config("servers = [\"127.0.0.1:1\"]\ntimeout = \"50ms\"\n");
+    let tried = |arguments: &[&str], variable: Option<&str>| {
+        let mut command = restante();
+        command.args(["status"]).args(arguments);
+        if let Some(servers) = variable {
+            command.env("RESTANTE_SERVERS", servers);
+        }
+        run(&mut command).fails(4, "no server answers").stderr
+    };
+    assert!(tried(&["--config", &file], None).contains("127.0.0.1:1:"));
+    assert!(tried(&[&format!("--config={file}")], Some("127.0.0.1:2")).contains("127.0.0.1:2:"));
+    let given = tried(&["--config", &file, "--servers", "127.0.0.1:3"], Some("127.0.0.1:2"));
+    assert!(given.contains("127.0.0.1:3:") && !given.contains("127.0.0.1:1:"), "{given}");
+    let named_by_environment = run(restante().arg("status").env("RESTANTE_CONFIG", &file));
+    named_by_environment.fails(4, "127.0.0.1:1:");
+}
+
+#[test]
+fn a_server_can_be_told_everything_by_a_file() {
+    let text = "name = \"a\"\ndata = \"/dev/null/x\"\n[cluster]\na = \"127.0.0.1:1\"\n";
+    let (_directory, file) = config(text);
+    ran(&["serve", "--config", &file]).fails(1, "/dev/null/x");
+    ran(&["serve", "--config", &file, "--name", "b"]).fails(2, "which lists a");
+    ran(&["serve", "--help", "--config", &file]).ok();
+}
+
+#[test]
+fn a_file_is_checked_as_a_whole_and_says_what_is_in_force() {
+    let (_directory, good) = config("heartbeat = \"30ms\"\n\n[cluster]\na = \"h:1\"\n");
+    let shown = run(restante().args(["config", "check", &good, "--json"]).env("RESTANTE_SEGMENT", "64MiB")).json();
+    let setting = |name: &str| shown["settings"].as_array().unwrap().iter().find(|s| s["name"] == name).unwrap();
+    assert_eq!((&setting("heartbeat")["value"], &setting("heartbeat")["from"]), (&"30ms".into(), &"file".into()));
+    assert!(setting("heartbeat")["place"].as_str().unwrap().ends_with("restante.toml:1"));
+    assert_eq!(setting("cluster")["value"], "a=h:1");
+    assert_eq!((&setting("segment")["from"], &setting("segment")["value"]), (&"environment".into(), &"64MiB".into()));
+    assert_eq!((&setting("timeout")["from"], &setting("timeout")["value"]), (&"default".into(), &"10s".into()));
+    assert!(setting("name")["value"].is_null());
+    assert!(ran(&["config", "check", &good]).ok().contains("restante.toml is good"));
+
+    let (_directory, bad) = config("hartbeat = \"30ms\"\ntimeout = 3\n");
+    let refused = ran(&["config", "check", &bad]).fails(2, "restante.toml has 2 errors");
+    assert!(refused.stderr.contains("restante.toml:1:1: ") && refused.stderr.contains("did you mean \"heartbeat\"?"));
+    assert!(refused.stderr.contains("restante.toml:2:11: "), "{}", refused.stderr);
+    ran(&["status", "--config", &bad]).fails(2, "has 2 errors");
+    // What helps to mend it works none the less.
+    run(restante().args(["config", "check", &good]).env("RESTANTE_CONFIG", &bad)).ok();
+    run(restante().args(["--help"]).env("RESTANTE_CONFIG", &bad)).ok();
+
+    let contradictory = "name = \"a\"\ndata = \"d\"\nheartbeat = \"90ms\"\n[cluster]\na = \"127.0.0.1:1\"\n";
+    let (_directory, contradictory) = config(contradictory);
+    ran(&["config", "check", &contradictory]).fails(2, "must be shorter than half");
+
+    let example = ran(&["config", "example"]).ok();
+    assert!(example.contains("#: heartbeat = \"40ms\"") && example.contains("RESTANTE_HEARTBEAT"), "{example}");
+}
+
+#[test]
+fn completions_and_man_pages_are_made() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = ran(&["completions", shell]).ok();
+        assert!(script.contains("restante") && script.contains("drain"), "{shell}: {script}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    ran(&["man", directory.path().join("man1").to_str().unwrap()]).ok();
+    let page = |name: &str| fs::read_to_string(directory.path().join("man1").join(name)).unwrap();
+    assert!(page("restante-serve.1").contains("heartbeat"));
+    assert!(page("restante-server-drain.1").contains("undrain"));
 }

@@ -119,9 +119,12 @@ pub const PLACES: &[Place] = &[
     told("a home out of touch"),
     told("a home in touch again"),
     told("clients moved away from a home that is down"),
+    told("clients moved away from a home that is drained").rare(),
     // Requests by HTTP.
     told("a stream of the server's own opened again").rare(),
     told("a full disk refused a request by HTTP").rare(),
+    told("a home drained"),
+    told("a drained leader serves, since nobody else could").rare(),
     // What the world does.
     seen("a process killed", "host.killed", ""),
     seen("a machine without power", "host.power_cut", ""),

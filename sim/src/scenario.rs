@@ -142,13 +142,22 @@ pub enum Wish {
     Remove(String),
     /// That it leads.
     Transfer(String),
+    /// That it serves nobody and does not lead.
+    Drain(String),
+    /// That it serves again.
+    Undrain(String),
 }
 
 impl Wish {
     /// Which server it is about.
     pub fn server(&self) -> &str {
-        let (Self::Add(server) | Self::Remove(server) | Self::Transfer(server)) = self;
-        server
+        match self {
+            Self::Add(server)
+            | Self::Remove(server)
+            | Self::Transfer(server)
+            | Self::Drain(server)
+            | Self::Undrain(server) => server,
+        }
     }
 }
 
@@ -158,6 +167,8 @@ impl std::fmt::Display for Wish {
             Self::Add(_) => "add",
             Self::Remove(_) => "remove",
             Self::Transfer(_) => "transfer",
+            Self::Drain(_) => "drain",
+            Self::Undrain(_) => "undrain",
         };
         write!(f, "{word} {}", self.server())
     }

@@ -103,3 +103,25 @@ fn a_rolling_restart_disturbs_little() {
     let outcome = passes("seed 5\nmessages 120\npace 0s..60ms\nat 1s for 6s rolling-restart\nat 7s for 2s transfer b");
     assert_eq!(done(&outcome), 1);
 }
+
+#[test]
+fn a_drained_server_is_missed_by_nobody() {
+    let outcome = passes(
+        "seed 5\nservers a b c\nclients 4\nmessages 150\npace 0s..60ms\nduration 12s
+         at 1s for 3s drain leader\nat 2s for 500ms crash leader\nat 5s for 5s drain a\nat 6s for 5s drain b
+         at 9s for 1s bounce a",
+    );
+    assert_eq!(done(&outcome), 6, "everything ordered was done, and undone");
+    assert!(outcome.reach.times("a home drained") >= 3);
+}
+
+/// Nothing but drained servers is left, a majority of them: the service goes on, since draining is no excuse.
+#[test]
+fn drained_servers_serve_while_nobody_else_can() {
+    let outcome = passes(
+        "seed 6\nservers a b c\nclients 4\nmessages 200\npace 0s..60ms\nduration 14s\nelection 100ms..150ms\npatience 4s
+         at 1s for 12s drain a\nat 2s for 11s drain b\nat 4s for 6s crash c",
+    );
+    assert_eq!(done(&outcome), 4);
+    assert!(outcome.reach.times("a drained leader serves, since nobody else could") > 0);
+}

@@ -22,6 +22,17 @@ pub fn open(path: &Path) -> Result<fs::File, Failure> {
     fs::File::open(path).map_err(|error| failed("read", path, &error))
 }
 
+/// The text of a file.
+///
+/// # Errors
+/// The system's, also if it is no text.
+pub fn read_text(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path).map_err(|error| {
+        let failure = failed("read", path, &error);
+        Failure { exit: Exit::Usage, ..failure }
+    })
+}
+
 /// Opens a file for a server's log, at its end.
 ///
 /// # Errors
@@ -79,8 +90,11 @@ pub fn temporary(prefix: &str) -> Result<tempfile::TempDir, Failure> {
 /// # Errors
 /// The system's.
 pub fn this_program() -> Result<PathBuf, Failure> {
-    std::env::current_exe()
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot tell where this program is: {error}")))
+    let path = std::env::current_exe()
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot tell where this program is: {error}")))?;
+    // Linux says so of a program whose file was replaced; what is at the path now is the upgrade.
+    let replaced = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
+    Ok(replaced.filter(|path| path.exists()).unwrap_or(path))
 }
 
 /// A file that is only read.

@@ -113,6 +113,12 @@ impl Listen {
     }
 }
 
+/// A delivery as a line.
+pub fn line(delivery: &Delivery, output: Output) -> String {
+    let shown = shown(delivery);
+    if output.json { super::output::json(&shown) } else { text(&shown, delivery.body.len()) }
+}
+
 fn shown(delivery: &Delivery) -> Shown<'_> {
     Shown {
         position: delivery.position.0,

@@ -4,12 +4,15 @@
 //! `cluster` and `demo` run servers as child processes of this very program.
 
 mod backup;
+mod chat;
 mod children;
 mod cluster;
+mod config;
 mod demo;
 mod deregister;
 mod failure;
 mod files;
+mod generate;
 mod interrupt;
 mod listen;
 mod logging;
@@ -20,11 +23,13 @@ mod register;
 mod restore;
 mod send;
 mod serve;
+mod server;
 mod status;
 mod table;
 mod values;
 mod who;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +44,9 @@ use failure::{Exit, Failure};
 #[derive(Debug, Parser)]
 #[command(name = "restante", version, after_long_help = AFTER_HELP, max_term_width = 110)]
 struct Arguments {
+    /// A file of settings, TOML; options and the environment go before it
+    #[arg(long, value_name = "FILE", env = "RESTANTE_CONFIG", global = true, help_heading = "Settings")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     logging: logging::Logging,
     #[command(flatten)]
@@ -56,6 +64,8 @@ A first walk, in two terminals:
   restante listen bob --count 1                 prints the message
   restante status                               servers, leader, who lags
 
+Every option with an [env: …] can stand in a file of settings, too: see `restante config --help`.
+
 Exit codes:
   0 done            1 failed                     2 wrong arguments
   3 refused         4 no server or no answer     5 address in use
@@ -71,17 +81,21 @@ enum Command {
     Deregister(deregister::Deregister),
     Send(send::Send),
     Listen(listen::Listen),
+    Chat(chat::Chat),
     Who(who::Who),
     Status(status::Status),
     Backup(backup::Backup),
     Restore(restore::Restore),
+    Server(server::Server),
+    Config(config::Config),
+    Completions(generate::Completions),
+    Man(generate::Man),
     Demo(demo::Demo),
 }
 
 /// Runs the command that the process was given, and says how it ended.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match start(&arguments) {
+    match config::arguments().and_then(|arguments| start(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();
@@ -114,15 +128,20 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let reach = &arguments.reach;
     match &arguments.command {
         Command::Serve(serve) => serve.run().await,
-        Command::Cluster(cluster) => cluster.run(&arguments.logging).await,
+        Command::Cluster(cluster) => cluster.run(&arguments.logging, arguments.config.as_deref()).await,
         Command::Register(register) => register.run(reach).await,
         Command::Deregister(deregister) => deregister.run(reach).await,
         Command::Send(send) => send.run(reach).await,
         Command::Listen(listen) => listen.run(reach).await,
+        Command::Chat(chat) => chat.run(reach).await,
         Command::Who(who) => who.run(reach).await,
         Command::Status(status) => status.run(reach).await,
         Command::Backup(backup) => backup.run(reach).await,
         Command::Restore(restore) => restore.run().await,
+        Command::Server(server) => server.run(reach).await,
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
+        Command::Config(config) => config.run(arguments.config.as_deref()),
         Command::Demo(demo) => demo.run().await,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
-use restante::wire::client::Status;
+use restante::wire::client::{Status, StatusDetail};
 use restante::world::{RealWorld, World};
 
 use super::reach;
@@ -19,10 +19,15 @@ pub struct Asked {
 }
 
 /// Asks the server at `address` how it sees the cluster.
-pub async fn ask(address: &str, patience: Duration) -> Asked {
+pub async fn ask(address: &str, patience: Duration, detail: StatusDetail) -> Asked {
     let asking = async {
-        let client = reach::connect(reach::settings(vec![address.to_owned()], None, patience)).await?;
-        let status = client.status().await;
+        let mut settings = reach::settings(vec![address.to_owned()], None, patience);
+        if detail.digest {
+            // A server that reads a large state says nothing meanwhile.
+            settings.silence = patience;
+        }
+        let client = reach::connect(settings).await?;
+        let status = client.status_with(detail).await;
         client.close().await;
         status
     };
@@ -39,8 +44,8 @@ pub async fn ask(address: &str, patience: Duration) -> Asked {
 }
 
 /// Asks the servers at `addresses`, and those that these name.
-pub async fn survey(addresses: &[String], patience: Duration) -> Vec<Asked> {
-    let mut asked = join_all(addresses.iter().map(|address| ask(address, patience))).await;
+pub async fn survey(addresses: &[String], patience: Duration, detail: StatusDetail) -> Vec<Asked> {
+    let mut asked = join_all(addresses.iter().map(|address| ask(address, patience, detail))).await;
     let known: BTreeSet<String> = addresses.iter().cloned().collect();
     let mut others = BTreeSet::new();
     // Two addresses may be one server's: what counts is whether the server was heard, under whichever address.
@@ -52,7 +57,7 @@ pub async fn survey(addresses: &[String], patience: Duration) -> Vec<Asked> {
             }
         }
     }
-    asked.extend(join_all(others.iter().map(|address| ask(address, patience))).await);
+    asked.extend(join_all(others.iter().map(|address| ask(address, patience, detail))).await);
     one_answer_each(asked)
 }
 
@@ -121,6 +126,7 @@ pub mod made {
             reachable: reaches.contains(&other),
             lag: (role == "leader").then_some(0),
             problem: (!reaches.contains(&other)).then(|| "connection refused".to_owned()),
+            drained: false,
         };
         Status {
             server: name(server),
@@ -132,7 +138,7 @@ pub mod made {
             last_index: 12,
             committed_index: 11,
             applied_index: 11,
-            digest: 0xabc,
+            digest: Some(0xabc),
             time: Time(1000),
             clients: 6,
             waiting: 2,
@@ -140,6 +146,9 @@ pub mod made {
             log_bytes: 4096,
             servers: ["a", "b", "c"].map(row).into(),
             problems: Vec::new(),
+            sessions: 0,
+            serves: true,
+            disk: None,
         }
     }
 }

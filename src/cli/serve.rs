@@ -152,7 +152,11 @@ impl Serve {
         server::run::<RealWorld>(settings, host, shutdown).await.map_err(|error| explain(&error))
     }
 
-    fn settings(&self) -> Result<Settings, Failure> {
+    /// The settings of the server, if they fit each other.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn settings(&self) -> Result<Settings, Failure> {
         let usage = |text: String| Failure::new(Exit::Usage, text);
         let Some(own) = self.cluster.0.iter().find(|server| server.name == self.name) else {
             let names: Vec<&str> = self.cluster.0.iter().map(|server| server.name.as_str()).collect();

@@ -11,18 +11,22 @@ pub enum Side {
 
 /// Sets `rows` under `heads` in columns two spaces apart, each line ended.
 pub fn render<const N: usize>(heads: [(&str, Side); N], rows: &[[String; N]]) -> String {
-    let mut widths = heads.map(|(head, _)| head.chars().count());
+    render_columns(&heads, &rows.iter().map(|row| row.to_vec()).collect::<Vec<_>>())
+}
+
+/// The same where it is known only then how many columns there are. A row has as many cells as there are heads.
+pub fn render_columns(heads: &[(&str, Side)], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = heads.iter().map(|(head, _)| head.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
-    let mut line = |cells: [&str; N]| {
+    let mut line = |cells: Vec<&str>| {
         let mut set = String::new();
-        for (i, cell) in cells.iter().enumerate() {
-            let width = widths[i];
-            match heads[i].1 {
+        for ((cell, width), (_, side)) in cells.into_iter().zip(&widths).zip(heads) {
+            match side {
                 Side::Left => set.push_str(&format!("{cell:<width$}")),
                 Side::Right => set.push_str(&format!("{cell:>width$}")),
             }
@@ -31,9 +35,9 @@ pub fn render<const N: usize>(heads: [(&str, Side); N], rows: &[[String; N]]) ->
         text.push_str(set.trim_end());
         text.push('\n');
     };
-    line(heads.map(|(head, _)| head));
+    line(heads.iter().map(|(head, _)| *head).collect());
     for row in rows {
-        line(row.each_ref().map(String::as_str));
+        line(row.iter().map(String::as_str).collect());
     }
     text
 }

@@ -31,12 +31,7 @@ impl FromStr for ClusterList {
         let mut servers = Vec::new();
         let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         for part in text.split(',') {
-            let (name, at) = part
-                .trim()
-                .split_once('=')
-                .ok_or_else(|| format!("{part:?} is not NAME=HOST:PORT, e.g. a=127.0.0.1:8080"))?;
-            let name = Name::new(name).map_err(|e| e.to_string())?;
-            let address = address(at)?;
+            let ServerAddress { name, address } = server(part)?;
             if !names.insert(name.clone()) {
                 return Err(format!("two servers are named {name}"));
             }
@@ -47,6 +42,16 @@ impl FromStr for ClusterList {
         }
         Ok(Self(servers))
     }
+}
+
+/// A server of a cluster, `NAME=HOST:PORT`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn server(text: &str) -> Result<ServerAddress, String> {
+    let (name, at) =
+        text.trim().split_once('=').ok_or_else(|| format!("{text:?} is not NAME=HOST:PORT, e.g. a=127.0.0.1:8080"))?;
+    Ok(ServerAddress { name: Name::new(name).map_err(|e| e.to_string())?, address: address(at)? })
 }
 
 /// Ports of this machine, `8080,8081,…`: each once.

@@ -10,7 +10,7 @@ use super::session::{Answer, Operation, Session};
 use super::shared::{Asking, Handle, Shared};
 use super::{ClientSettings, Error, Inbox, Registration, SendStream, driver};
 use crate::limits;
-use crate::wire::client::{ClientRow, Status};
+use crate::wire::client::{ClientRow, Status, StatusDetail};
 use crate::wire::{Name, ServerAddress};
 use crate::world::{Host, RealNetwork, RealWorld, WatchReceiver, World, watch};
 
@@ -178,7 +178,15 @@ impl<W: World> Client<W> {
     /// # Errors
     /// No answer in time.
     pub async fn status(&self) -> Result<Status, Error> {
-        match self.ask(Session::status).await? {
+        self.status_with(StatusDetail::default()).await
+    }
+
+    /// [`Client::status`] with what takes time to find out.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub async fn status_with(&self, detail: StatusDetail) -> Result<Status, Error> {
+        match self.ask(|session, now, token| session.status(now, detail, token)).await? {
             Answer::Status(status) => Ok(*status),
             other => unexpected(&other),
         }
@@ -203,8 +211,9 @@ impl<W: World> Client<W> {
         self.operate(Operation::Remove { server: name.clone(), force: false }).await
     }
 
-    /// [`Client::remove_server`] even if too few of the others can be reached: then nothing is accepted or delivered
-    /// until enough of them are back.
+    /// [`Client::remove_server`] even if too few of the others can be reached: then nothing may be accepted or delivered
+    /// until enough of them are back. The server is off the list when this returns; its vote is taken once those that
+    /// are up are a majority of what is left.
     ///
     /// # Errors
     /// The same, apart from that refusal.
@@ -219,6 +228,24 @@ impl<W: World> Client<W> {
     /// in time.
     pub async fn transfer_leadership(&self, name: &Name) -> Result<(), Error> {
         self.operate(Operation::Transfer(name.clone())).await
+    }
+
+    /// Drains a server: when this returns well it does not lead, and sends its clients elsewhere. It stays a member with
+    /// a vote, so that it may be stopped without anybody noticing, and stays drained until [`Client::undrain_server`],
+    /// also when it is started again. Asking again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], e.g. with [`crate::wire::Refusal::NobodyElseServes`]; no answer in time.
+    pub async fn drain_server(&self, name: &Name) -> Result<(), Error> {
+        self.operate(Operation::Drain { server: name.clone(), drained: true }).await
+    }
+
+    /// Lets a server that was drained serve and lead again. Asking again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`crate::wire::Refusal::NoSuchServer`]; no answer in time.
+    pub async fn undrain_server(&self, name: &Name) -> Result<(), Error> {
+        self.operate(Operation::Drain { server: name.clone(), drained: false }).await
     }
 
     async fn operate(&self, operation: Operation) -> Result<(), Error> {

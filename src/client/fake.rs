@@ -268,13 +268,14 @@ impl Session {
                 let more = rows.next().is_some();
                 self.reply(&Reply::Who { nonce, clients, more });
             }
-            Request::Status { nonce } => {
+            Request::Status { nonce, .. } => {
                 let refusal = Refusal::Malformed("this fake has no status".into());
                 self.reply(&Reply::Refused { nonce: Some(nonce), refusal });
             }
             Request::AddServer { nonce, .. }
             | Request::RemoveServer { nonce, .. }
-            | Request::TransferLeadership { nonce, .. } => self.reply(&Reply::Done { nonce }),
+            | Request::TransferLeadership { nonce, .. }
+            | Request::SetDrained { nonce, .. } => self.reply(&Reply::Done { nonce }),
             Request::Backup { nonce } | Request::ReadBackup { nonce, .. } => {
                 let refusal = Refusal::BackupEnded { why: "this fake makes none".into() };
                 self.reply(&Reply::Refused { nonce: Some(nonce), refusal });
@@ -393,7 +394,8 @@ impl Session {
             | Command::SetHome { .. }
             | Command::MoveClients { .. }
             | Command::AttachApart { .. }
-            | Command::AcknowledgeApart { .. } => {
+            | Command::AcknowledgeApart { .. }
+            | Command::SetDrained { .. } => {
                 panic!("no client sends {command:?}")
             }
         }

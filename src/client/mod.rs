@@ -33,4 +33,4 @@ pub use self::inbox::Inbox;
 pub use self::message::{Delivery, Message, Receipt, Registration};
 pub use self::settings::ClientSettings;
 pub use self::stream::{PendingReceipt, SendStream};
-pub use crate::wire::client::{ClientRow, ServerRow, Status};
+pub use crate::wire::client::{ClientRow, DiskCondition, DiskStatus, ServerRow, SetAside, Status, StatusDetail};

@@ -38,7 +38,7 @@ impl Records for Vec<Change> {
 }
 
 /// See [`PostOffice::digest`].
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Digest {
     sum: u64,
     /// The record in hand; kept for its allocation, since there are as many records as there is state.
@@ -81,6 +81,9 @@ pub(super) fn enrolments(servers: &Servers, to: &mut impl Records) {
             incarnation: listed.and_then(|listed| listed.incarnation),
             added_by: named.added_by,
             removed_by: named.removed_by,
+            drained: listed.is_some_and(|listed| listed.drained),
+            drained_by: named.drained_by,
+            undrained_by: named.undrained_by,
         };
         to.put(Kind::Server, Id::Bytes(name.as_bytes()), &record, Bytes::new());
     }
@@ -145,25 +148,102 @@ pub(super) fn message(message: &Message, content: Bytes, to: &mut impl Records) 
     to.put(Kind::Message, Id::Numbers(&[message.id.0]), &record, content);
 }
 
+/// How far the digest of a state has been computed: see [`PostOffice::digest_some`].
+#[derive(Debug, Default)]
+pub struct Digesting {
+    applied: u64,
+    digest: Digest,
+    place: Place,
+}
+
+/// What comes next.
+#[derive(Debug, Default)]
+enum Place {
+    #[default]
+    Beginning,
+    /// The client behind this many others in the registry, from this position of its inbox.
+    Client(usize, u64),
+    Stream(usize),
+    Message(usize),
+    Done,
+}
+
+impl Digesting {
+    /// Whether what was read so far is of another state than the one that is there after entry `applied`.
+    pub fn is_of_before(&self, applied: u64) -> bool {
+        self.applied != applied
+    }
+}
+
 impl PostOffice {
     /// A digest of the whole logical state: the sum, modulo 2⁶⁴, of the XXH3 of every record that a full checkpoint
     /// would hold (key, a zero byte, value without content). A sum, so that no order matters; contents are in it by
     /// their digest, so that it does not matter where they are. Takes time in proportion to the state.
     pub fn digest(&self) -> u64 {
-        let mut digest = Digest::default();
-        let to = &mut digest;
-        meta(self, to);
-        self.servers.progress.iter().for_each(|(incarnation, known)| progress(*incarnation, known, to));
-        enrolments(&self.servers, to);
-        for client in self.registry.iter() {
-            registration(client, to);
-            inbox(client, to);
-            for (position, key) in client.inbox.messages_from(0) {
-                slot(client.id, position, self.messages.get(key).id, to);
+        let mut digesting = Digesting::default();
+        loop {
+            if let Some(digest) = self.digest_some(&mut digesting, usize::MAX) {
+                return digest;
             }
         }
-        self.streams.iter().for_each(|known| stream(known, to));
-        self.messages.iter().for_each(|known| message(known, Bytes::new(), to));
-        digest.sum
+    }
+
+    /// Goes on computing [`Self::digest`], over about so many records, and gives it at the end. If something was applied
+    /// since the last call it begins anew: so whoever must not hold the state up for long asks again and again, and
+    /// comes to the end once nothing is applied for a while.
+    pub fn digest_some(&self, digesting: &mut Digesting, records: usize) -> Option<u64> {
+        if digesting.applied != self.applied {
+            *digesting = Digesting { applied: self.applied, ..Digesting::default() };
+        }
+        let mut left = records;
+        while left > 0 {
+            let (place, read) = self.digest_at(digesting, left);
+            digesting.place = place;
+            left = left.saturating_sub(read.max(1));
+            if let Place::Done = digesting.place {
+                return Some(digesting.digest.sum);
+            }
+        }
+        None
+    }
+
+    /// Adds what is at the place. Gives the next one, and how many records that were.
+    fn digest_at(&self, digesting: &mut Digesting, most: usize) -> (Place, usize) {
+        let to = &mut digesting.digest;
+        match digesting.place {
+            Place::Beginning => {
+                meta(self, to);
+                self.servers.progress.iter().for_each(|(incarnation, known)| progress(*incarnation, known, to));
+                enrolments(&self.servers, to);
+                (Place::Client(0, 0), 1)
+            }
+            Place::Client(place, from) => {
+                let Some((place, client)) = self.registry.at_or_after(place) else { return (Place::Stream(0), 0) };
+                if from == 0 {
+                    registration(client, to);
+                    inbox(client, to);
+                }
+                let mut read = 0;
+                for (position, key) in client.inbox.messages_from(from) {
+                    if read == most {
+                        return (Place::Client(place, position.0), read);
+                    }
+                    read += 1;
+                    slot(client.id, position, self.messages.get(key).id, to);
+                }
+                (Place::Client(place + 1, 0), read)
+            }
+            Place::Stream(place) => {
+                let Some((place, known)) = self.streams.at_or_after(place) else { return (Place::Message(0), 0) };
+                stream(known, to);
+                (Place::Stream(place + 1), 1)
+            }
+            Place::Message(place) => {
+                let Some((place, known)) = self.messages.at_or_after(place) else { return (Place::Done, 0) };
+                message(known, Bytes::new(), to);
+                (Place::Message(place + 1), 1)
+            }
+            Place::Done => (Place::Done, 0),
+        }
     }
 }

@@ -163,6 +163,8 @@ pub enum Answer {
         /// Everything up to here is acknowledged.
         up_to: Position,
     },
+    /// The server is drained, or is not any more, as was asked.
+    ServerDrained,
     /// Nothing was done.
     Refused(Refusal),
 }

@@ -97,9 +97,12 @@ impl Loading {
             Kind::Server => {
                 let record = records::decode_all::<ServerRecord<'_>>(value).map_err(bad("server"))?;
                 let name = Name::new(&String::from_utf8_lossy(ids))?;
-                let ServerRecord { address, incarnation, added_by, removed_by } = record;
-                let listed = address.map(|address| Listed { address: address.to_owned(), incarnation });
-                self.office.servers.names.insert(name, Named { listed, added_by, removed_by });
+                let ServerRecord { address, incarnation, drained, .. } = record;
+                let listed = address.map(|address| Listed { address: address.to_owned(), incarnation, drained });
+                let (added_by, removed_by) = (record.added_by, record.removed_by);
+                let (drained_by, undrained_by) = (record.drained_by, record.undrained_by);
+                let named = Named { listed, added_by, removed_by, drained_by, undrained_by };
+                self.office.servers.names.insert(name, named);
             }
             Kind::Retired => drop(self.office.servers.retired.insert(records::id_at(ids, 0))),
             Kind::Disk => {

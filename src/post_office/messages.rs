@@ -62,6 +62,11 @@ impl Messages {
         &mut self.messages[key as usize]
     }
 
+    /// The first message whose key is `place` or above, and its key.
+    pub fn at_or_after(&self, place: usize) -> Option<(usize, &Message)> {
+        (place..self.messages.capacity()).find_map(|key| Some((key, self.messages.get(key)?)))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Message> {
         self.messages.iter().map(|(_, message)| message)
     }

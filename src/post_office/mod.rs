@@ -32,6 +32,7 @@ mod tests;
 mod view;
 
 pub use checkpoint::Change;
+pub use describe::Digesting;
 pub use effect::{Answer, BatchVerdict, Effect};
 pub use limits::{MalformedCommand, check_command};
 pub use load::LoadError;

@@ -101,6 +101,9 @@ pub(super) struct ServerRecord<'a> {
     pub incarnation: Option<u64>,
     pub added_by: Nonce,
     pub removed_by: Nonce,
+    pub drained: bool,
+    pub drained_by: Nonce,
+    pub undrained_by: Nonce,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

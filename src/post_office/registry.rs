@@ -68,8 +68,9 @@ impl Registry {
         self.key(id).map(|key| self.get(key))
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Client> {
-        self.clients.iter().map(|(_, client)| client)
+    /// The first client whose key is `place` or above, and its key.
+    pub fn at_or_after(&self, place: usize) -> Option<(usize, &Client)> {
+        (place..self.clients.capacity()).find_map(|key| Some((key, self.clients.get(key)?)))
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {

@@ -35,6 +35,9 @@ impl PostOffice {
             Command::AcknowledgeApart { name, registration, epoch, up_to, ranges, .. } => {
                 self.acknowledge_apart(name, registration, epoch, up_to, &ranges, tell)
             }
+            Command::SetDrained { nonce, server, drained } => {
+                self.servers.set_drained(nonce, server, drained).map(|()| Answer::ServerDrained)
+            }
             Command::Send { .. }
             | Command::Acknowledge { .. }
             | Command::Confirm { .. }

@@ -22,6 +22,9 @@ pub struct Listed {
     pub address: String,
     /// The Raft id of its disk; none until a disk was enrolled for it.
     pub incarnation: Option<Incarnation>,
+    /// It serves no clients and does not lead. A property of the server and not of its disk or process: it stays so when
+    /// it is started again, or gets another disk.
+    pub drained: bool,
 }
 
 /// A name that a server of the cluster has or once had. The last requests that changed it are remembered, since a late
@@ -32,6 +35,8 @@ pub(super) struct Named {
     pub listed: Option<Listed>,
     pub added_by: Nonce,
     pub removed_by: Nonce,
+    pub drained_by: Nonce,
+    pub undrained_by: Nonce,
 }
 
 /// Who belongs to the cluster. There are few of them, ever: a record each per name and per incarnation.
@@ -89,7 +94,7 @@ impl Servers {
         // Of a name with two disks the later one counts.
         for (incarnation, name, address) in members {
             self.dirty = true;
-            let listed = Some(Listed { address, incarnation: Some(incarnation) });
+            let listed = Some(Listed { address, incarnation: Some(incarnation), drained: false });
             self.names.insert(name, Named { listed, ..Named::default() });
         }
         true
@@ -113,24 +118,52 @@ impl Servers {
         }
         self.dirty = true;
         let named = self.names.entry(name).or_default();
-        named.listed = Some(Listed { address: address.to_owned(), incarnation: None });
+        named.listed = Some(Listed { address: address.to_owned(), incarnation: None, drained: false });
         named.added_by = nonce;
         Ok(())
     }
 
     /// Takes a server off the list, and its disk counts no more. Removing it again changes nothing.
     pub fn remove(&mut self, nonce: Nonce, name: &str) -> Result<(), Refusal> {
-        let last = self.listed().count() == 1;
-        let named = self.names.get_mut(name).ok_or(Refusal::NoSuchServer)?;
+        let (others, idle) = self.others_than(name);
+        let named = self.names.get(name).ok_or(Refusal::NoSuchServer)?;
         if named.listed.is_none() || named.removed_by == nonce {
             return Ok(());
         }
-        if last {
+        if others == 0 {
             return Err(Refusal::LastServer);
         }
+        if others == idle {
+            return Err(Refusal::NobodyElseServes { others, drained: idle, ready: 0 });
+        }
+        let Some(named) = self.names.get_mut(name) else { return Ok(()) };
         self.dirty = true;
         named.removed_by = nonce;
         self.retired.extend(named.listed.take().and_then(|listed| listed.incarnation));
+        Ok(())
+    }
+
+    /// How many servers there are besides that one, and how many of them are drained.
+    fn others_than(&self, name: &str) -> (u64, u64) {
+        let others = self.listed().filter(|(other, _)| other.as_str() != name);
+        others.fold((0, 0), |(all, drained), (_, other)| (all + 1, drained + u64::from(other.drained)))
+    }
+
+    /// Drains a server, or lets it serve again. Asking again changes nothing. One at least is left that is not drained.
+    pub fn set_drained(&mut self, nonce: Nonce, name: &str, drained: bool) -> Result<(), Refusal> {
+        let (others, idle) = self.others_than(name);
+        let named = self.names.get_mut(name).ok_or(Refusal::NoSuchServer)?;
+        let listed = named.listed.as_mut().ok_or(Refusal::NoSuchServer)?;
+        let known = if drained { &mut named.drained_by } else { &mut named.undrained_by };
+        if *known == nonce || listed.drained == drained {
+            return Ok(());
+        }
+        if drained && idle == others {
+            return Err(Refusal::NobodyElseServes { others, drained: idle, ready: 0 });
+        }
+        self.dirty = true;
+        *known = nonce;
+        listed.drained = drained;
         Ok(())
     }
 
@@ -209,7 +242,7 @@ mod tests {
         assert_eq!(listed(&servers, "a").address, "x:2", "a server may move with its disk");
         assert_eq!(servers.enroll("a", "x:3", 8, 102), Ok(102));
         assert_eq!(servers.enroll("a", "x:1", 7, 103), Err(Refusal::DiskRetired), "a late copy of the old disk's");
-        assert_eq!(listed(&servers, "a"), Listed { incarnation: Some(102), address: "x:3".into() });
+        assert_eq!(listed(&servers, "a"), Listed { incarnation: Some(102), address: "x:3".into(), drained: false });
         assert_eq!(servers.retired, BTreeSet::from([1, 100]));
         assert_eq!(servers.enroll("c", "c:1", 9, 104), Err(Refusal::NoSuchServer), "nobody added it");
     }
@@ -236,6 +269,33 @@ mod tests {
         assert_eq!(servers.enroll("b", "b:2", 7, 101), Err(Refusal::DiskRetired), "it was removed");
         assert_eq!(servers.enroll("b", "b:2", 8, 102), Ok(102));
         assert_eq!(servers.retired, BTreeSet::from([100]));
+    }
+
+    #[test]
+    fn draining_may_be_repeated_and_leaves_one_that_serves() {
+        let mut servers = founded(&["a", "b", "c"]);
+        let drained = |servers: &Servers, name| listed(servers, name).drained;
+        assert_eq!(servers.set_drained(1, "x", true), Err(Refusal::NoSuchServer));
+        assert_eq!(servers.set_drained(2, "a", true), Ok(()));
+        assert_eq!(servers.set_drained(3, "a", true), Ok(()));
+        assert_eq!(servers.set_drained(4, "b", true), Ok(()));
+        let nobody = Err(Refusal::NobodyElseServes { others: 2, drained: 2, ready: 0 });
+        assert_eq!(servers.set_drained(5, "c", true), nobody);
+        assert!(drained(&servers, "a") && drained(&servers, "b") && !drained(&servers, "c"));
+        assert_eq!(servers.set_drained(6, "a", false), Ok(()));
+        assert_eq!(servers.set_drained(2, "a", true), Ok(()));
+        assert!(!drained(&servers, "a"), "a late copy of the request that drained it drains it not again");
+        assert_eq!(servers.set_drained(7, "a", true), Ok(()));
+        assert_eq!(servers.set_drained(6, "a", false), Ok(()));
+        assert!(drained(&servers, "a"), "nor does one of the request that undrained it undrain it");
+        assert_eq!(servers.enroll("a", "a:1", 7, 100), Ok(100));
+        assert!(drained(&servers, "a"), "another disk is no reason to serve");
+        let nobody = Err(Refusal::NobodyElseServes { others: 2, drained: 2, ready: 0 });
+        assert_eq!(servers.remove(11, "c"), nobody, "those that would be left are drained");
+        assert_eq!(servers.remove(8, "a"), Ok(()));
+        assert_eq!(servers.set_drained(9, "a", false), Err(Refusal::NoSuchServer));
+        assert_eq!(servers.add(10, name("a"), "a:1"), Ok(()));
+        assert!(!drained(&servers, "a"), "one that is added anew is to serve");
     }
 
     #[test]

@@ -164,8 +164,9 @@ impl Streams {
         self.key(id).map(|key| self.get(key))
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Stream> {
-        self.streams.iter().map(|(_, stream)| stream)
+    /// The first stream whose key is `place` or above, and its key.
+    pub fn at_or_after(&self, place: usize) -> Option<(usize, &Stream)> {
+        (place..self.streams.capacity()).find_map(|key| Some((key, self.streams.get(key)?)))
     }
 
     pub fn insert(&mut self, stream: Stream) -> u32 {

@@ -288,6 +288,11 @@ impl PostOffice {
         self.servers.names.get(name)?.listed.as_ref()
     }
 
+    /// Whether that server belongs to the cluster and is drained.
+    pub fn is_drained(&self, name: &str) -> bool {
+        self.server(name).is_some_and(|server| server.drained)
+    }
+
     /// Whether a disk that was once enrolled counts no more.
     pub fn has_retired(&self, disk: Nonce) -> bool {
         self.servers.disks.get(&disk).is_some_and(|incarnation| self.is_retired(*incarnation))

@@ -512,6 +512,7 @@ impl Books {
             Answer::Enrolled { .. }
             | Answer::ServerAdded
             | Answer::ServerRemoved
+            | Answer::ServerDrained
             | Answer::HomeSet { .. }
             | Answer::Acknowledged { .. } => return,
             Answer::Refused(refusal) => Reply::Refused { nonce: Some(nonce), refusal: refusal.clone() },

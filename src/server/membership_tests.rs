@@ -9,7 +9,7 @@ fn name(letter: u8) -> Name {
 fn situation(voters: &[(u64, u8)], listed: &[(u8, Option<u64>)]) -> Situation {
     let members: BTreeMap<_, _> = voters.iter().map(|(id, letter)| (*id, name(*letter))).collect();
     let listed = listed.iter().map(|(letter, incarnation)| {
-        (name(*letter), Listed { address: format!("{}:1", name(*letter)), incarnation: *incarnation })
+        (name(*letter), Listed { address: format!("{}:1", name(*letter)), incarnation: *incarnation, drained: false })
     });
     let voters: BTreeSet<_> = members.keys().copied().collect();
     let (listed, caught_up) = (listed.collect(), voters.clone());

@@ -1,8 +1,9 @@
 //! Clients whose home server is down have another home, without being asked: the leader looks about once a second.
 //!
 //! A home is down when the leader, who hears from every server many times a second, has not done so for [`DOWN`], or
-//! when it belongs to the cluster no more. What it proposes moves the clients in turn to the servers that are up, counts
-//! only for a while, and may be repeated: another leader that comes in between finds who is left and goes on.
+//! when it belongs to the cluster no more; one that is drained is left as well. What it proposes moves the clients in turn
+//! to the servers that serve, counts only for a while, and may be repeated: another leader that comes in between finds who
+//! is left and goes on.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,11 +31,23 @@ pub(super) async fn move_clients<W: World>(node: Arc<Node<W>>) {
     loop {
         W::sleep(ROUND).await;
         let Some(up) = servers_up(&node) else { continue };
-        let homes: Vec<Name> = node.office.post_office.lock().homes().cloned().collect();
-        for home in homes.iter().filter(|home| !up.contains(*home)) {
-            W::reached("clients moved away from a home that is down");
-            tracing::info!(%home, "clients' home is down: they are at home elsewhere from now on");
-            let to = up.iter().map(Name::as_str).collect();
+        let (homes, serving) = {
+            let office = node.office.post_office.lock();
+            let homes: Vec<Name> = office.homes().cloned().collect();
+            let serving: BTreeSet<Name> = up.iter().filter(|name| !office.is_drained(name)).cloned().collect();
+            (homes, serving)
+        };
+        // Drained servers serve while nobody else can.
+        let serving = if serving.is_empty() { &up } else { &serving };
+        for home in homes.iter().filter(|home| !serving.contains(*home)) {
+            if up.contains(home) {
+                W::reached("clients moved away from a home that is drained");
+                tracing::info!(%home, "clients' home is drained: they are at home elsewhere from now on");
+            } else {
+                W::reached("clients moved away from a home that is down");
+                tracing::info!(%home, "clients' home is down: they are at home elsewhere from now on");
+            }
+            let to = serving.iter().map(Name::as_str).collect();
             let until = Time(node.clock.now::<W>().0 + COUNTS_MS);
             node.hub.tell(&Command::MoveClients { from: home, to, until });
         }

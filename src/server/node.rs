@@ -14,8 +14,10 @@ use super::disk_watch::DiskHealth;
 use super::ending::{Ended, StartError};
 use super::hub::Hub;
 use super::proposer::{Clock, Proposer};
+use super::status::DiskLook;
 use super::{
-    Abort, Server, ServerError, Settings, delivery, forward, membership, moving, proposer, restored, scrub, upkeep,
+    Abort, Server, ServerError, Settings, delivery, forward, membership, moving, proposer, restored, scrub, status,
+    upkeep,
 };
 use crate::post_office::{Answer, Effect, PostOffice};
 use crate::raft::{
@@ -59,8 +61,8 @@ pub(super) struct Node<W: World> {
     pub backups: Backups,
     /// Since when it leads, if it does.
     pub led_since: Mutex<Option<Instant>>,
-    /// The last digest and the index it was of.
-    digest: Mutex<(u64, u64)>,
+    /// What a status says of it.
+    pub look: DiskLook,
     failure: Mutex<Option<Ended>>,
     failed: tokio::sync::Notify,
     fetches: tokio::sync::mpsc::UnboundedSender<delivery::Fetch>,
@@ -195,7 +197,7 @@ impl<W: World> Node<W> {
             health: DiskHealth::default(),
             backups: Backups::default(),
             led_since: Mutex::new(None),
-            digest: Mutex::new((0, 0)),
+            look: DiskLook::default(),
             failure: Mutex::new(None),
             failed: tokio::sync::Notify::new(),
             fetches,
@@ -364,14 +366,31 @@ impl<W: World> Node<W> {
         takes
     }
 
-    /// The voter that is to lead if this server is not to: the one that lacks least.
+    /// The voter that is to lead if this server is not to: the one that lacks least. A drained one only if none of the
+    /// rest can be reached.
     fn successor(&self) -> Option<Incarnation> {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let progress = metrics.replication.as_ref();
+        let membership = metrics.membership_config.membership();
         let office = self.office.post_office.lock();
-        let others = metrics.membership_config.membership().voter_ids().filter(|v| *v != self.me.incarnation);
+        let some_drained = office.servers().any(|(_, server)| server.drained);
+        let preference = |v: &Incarnation| match membership.get_node(v) {
+            Some(member) if some_drained && status::is_reached(self, *v) => {
+                2 - u8::from(office.is_drained(&member.name))
+            }
+            _ => 0,
+        };
+        let others = membership.voter_ids().filter(|v| *v != self.me.incarnation);
         let matched = |v: &Incarnation| progress.and_then(|p| p.get(v)).cloned().flatten().map(|id| id.index);
-        others.max_by_key(|v| (!office.is_retired(*v), matched(v)))
+        others.max_by_key(|v| (!office.is_retired(*v), preference(v), matched(v)))
+    }
+
+    /// As the leader: the other servers that could lead and serve in the place of this one, or of that server.
+    pub fn ready_besides(&self, server: &Name) -> usize {
+        let rows = status::servers_of(self);
+        let others = rows.iter().filter(|row| row.server.name != *server && !row.drained);
+        let able = others.filter(|row| row.voter && row.reachable);
+        able.filter(|row| row.lag.is_some_and(|lag| lag <= membership::CAUGHT_UP)).count()
     }
 
     /// Asks another voter to lead, once.
@@ -414,15 +433,6 @@ impl<W: World> Node<W> {
         self.failed.notify_one();
     }
 
-    /// The digest of the state at `index`. It reads the whole state, so it is kept as long as nothing is applied.
-    pub fn digest(&self, office: &PostOffice, index: u64) -> u64 {
-        let mut known = self.digest.lock();
-        if known.0 != index || index == 0 {
-            *known = (index, office.digest());
-        }
-        known.1
-    }
-
     /// Reads contents from disk for readers, in the background.
     pub fn fetch(&self, fetches: Vec<delivery::Fetch>) {
         for fetch in fetches {
@@ -432,8 +442,11 @@ impl<W: World> Node<W> {
 
     /// Tells clients which servers there are.
     pub fn tell_servers(&self) {
-        let servers = super::status::servers_of(self).into_iter().map(|row| row.server).collect();
-        self.hub.set_servers(servers);
+        let rows = status::servers_of(self);
+        // One that was added and not started yet is no use to them.
+        let some_run = rows.iter().any(|row| row.incarnation.is_some());
+        let servers = rows.into_iter().filter(|row| row.incarnation.is_some() || !some_run).map(|row| row.server);
+        self.hub.set_servers(servers.collect());
     }
 
     /// A member's name and address.

@@ -1,4 +1,4 @@
-//! What an operator asks of the cluster: adding and removing servers, and letting another one lead.
+//! What an operator asks of the cluster: adding, removing and draining servers, and letting another one lead.
 //!
 //! Any server takes such a request. What changes the list of servers is a command in the log, and [`super::membership`]
 //! makes the membership follow; what only the leader can tell or do is asked of the leader.
@@ -22,6 +22,8 @@ use crate::world::World;
 /// How long a command may take to come through the log, and how long the membership may take to follow it. Who asked
 /// asks again, at another server.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// How long the membership may take to follow a removal by force: it may have to wait for others to come back.
+const FORCED: Duration = Duration::from_millis(500);
 /// How long the leader may take to answer.
 const LEADER: Duration = Duration::from_secs(2);
 /// How long another server may take to take leadership over.
@@ -41,12 +43,23 @@ pub(super) async fn carry_out<W: World>(node: &Arc<Node<W>>, request: Request) -
                 ask_leader(node, Question::MayLeave { server: server.clone() }).await?;
             }
             propose(node, nonce, &Command::RemoveServer { nonce, server: &server }).await?;
-            until::<W>(|| !has_removed_member(node, &server)).await
+            let patience = if force { FORCED } else { PATIENCE };
+            match until::<W>(patience, || !has_removed_member(node, &server)).await {
+                Err(_) if force => Ok(()),
+                done => done,
+            }
+        }
+        Request::SetDrained { nonce, server, drained } => {
+            if drained {
+                ask_leader(node, Question::MayDrain { server: server.clone() }).await?;
+            }
+            propose(node, nonce, &Command::SetDrained { nonce, server: &server, drained }).await?;
+            let leads_no_more = || leader_name(node).is_some_and(|leader| leader != server);
+            if drained { until::<W>(PATIENCE, leads_no_more).await } else { Ok(()) }
         }
         Request::TransferLeadership { server, .. } => {
             ask_leader(node, Question::HandOver { server: server.clone() }).await?;
-            until::<W>(|| node.leader().current().and_then(|id| node.member(id)).is_some_and(|m| m.name == server))
-                .await
+            until::<W>(PATIENCE, || leader_name(node).is_some_and(|leader| leader == server)).await
         }
         _ => Err(Refusal::Malformed("no operator's request".to_owned())),
     }
@@ -60,13 +73,17 @@ async fn propose<W: World>(node: &Node<W>, nonce: Nonce, command: &Command<'_>) 
     }
 }
 
-async fn until<W: World>(is_so: impl Fn() -> bool) -> Result<(), Refusal> {
+fn leader_name<W: World>(node: &Node<W>) -> Option<Name> {
+    node.leader().current().and_then(|id| node.member(id)).map(|member| member.name)
+}
+
+async fn until<W: World>(patience: Duration, is_so: impl Fn() -> bool) -> Result<(), Refusal> {
     let waiting = async {
         while !is_so() {
             W::sleep(LOOK).await;
         }
     };
-    W::timeout(PATIENCE, waiting).await.map_err(|_| Refusal::NoLeader)
+    W::timeout(patience, waiting).await.map_err(|_| Refusal::NoLeader)
 }
 
 /// Whether a disk of that server still belongs to the membership though it is to count no more.
@@ -103,6 +120,7 @@ pub(super) async fn answer_as_leader<W: World>(node: &Node<W>, question: &Questi
         Question::MayLeave { server } => may_leave(node, server),
         Question::HandOver { server } => hand_over(node, server).await,
         Question::IsDown { server } => moving::is_down(node, server).await,
+        Question::MayDrain { server } => may_drain(node, server),
     }
 }
 
@@ -126,12 +144,30 @@ fn may_leave<W: World>(node: &Node<W>, server: &Name) -> Result<(), Refusal> {
     if reachable > voters / 2 { Ok(()) } else { Err(Refusal::WouldLoseQuorum { voters, reachable }) }
 }
 
+/// Whether another server could lead and serve at once in the place of this one.
+fn may_drain<W: World>(node: &Node<W>, server: &Name) -> Result<(), Refusal> {
+    let (others, drained) = {
+        let office = node.office.post_office.lock();
+        if office.is_drained(server) {
+            return Ok(());
+        }
+        office.server(server).ok_or(Refusal::NoSuchServer)?;
+        let others = office.servers().filter(|(name, _)| *name != server);
+        others.fold((0, 0), |(all, drained), (_, other)| (all + 1, drained + u64::from(other.drained)))
+    };
+    let ready = node.ready_besides(server) as u64;
+    if ready > 0 { Ok(()) } else { Err(Refusal::NobodyElseServes { others, drained, ready }) }
+}
+
 async fn hand_over<W: World>(node: &Node<W>, server: &Name) -> Result<(), Refusal> {
     if *server == node.me.name {
         return Ok(());
     }
     let rows = status::servers_of(node);
     let row = rows.iter().find(|row| row.server.name == *server).ok_or(Refusal::NoSuchServer)?;
+    if row.drained {
+        return Err(Refusal::DrainedCannotLead);
+    }
     let target = row.incarnation.filter(|_| row.voter && row.reachable).ok_or(Refusal::CannotLead)?;
     if row.lag.is_none_or(|lag| lag > CAUGHT_UP) {
         return Err(Refusal::CannotLead);

@@ -1,5 +1,6 @@
 //! One client's connection: its frames are checked, its commands gathered, its replies written.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::{Server, backup, operator, status};
 use crate::limits;
 use crate::post_office::check_command;
 use crate::raft::link::{FrameReader, FrameWriter, take};
-use crate::wire::client::{REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure};
+use crate::wire::client::{REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure, StatusDetail};
 use crate::wire::command::{self, Command};
 use crate::wire::frame::Frame;
 use crate::wire::{self, Name, Refusal, frame};
@@ -54,7 +55,8 @@ pub(super) async fn serve<W: World>(
         Ok(opened) => opened,
         Err(reason) => {
             let welcome = node.hub.lock().welcome(node.me.cluster);
-            return serve_limited::<W>(reader, writer, welcome, reason, || status::of_node(&node)).await;
+            return serve_limited::<W, _>(reader, writer, welcome, reason, |detail| status::of_node(&node, detail))
+                .await;
         }
     };
     let session = Session { node: node.clone(), id, backups: backup::Desk::default() };
@@ -79,16 +81,17 @@ pub(super) async fn serve_without_cluster<W: World>(
     }
     let servers = server.settings.servers();
     let welcome = Reply::Welcome { cluster: None, server: server.settings.name.clone(), servers };
-    serve_limited::<W>(reader, writer, welcome, Refusal::NoLeader, || status::of_server(server)).await
+    let status = |detail| status::of_server(server, detail);
+    serve_limited::<W, _>(reader, writer, welcome, Refusal::NoLeader, status).await
 }
 
 /// Serves a client that has to go elsewhere for anything but the status: that is what says why.
-async fn serve_limited<W: World>(
+async fn serve_limited<W: World, F: Future<Output = wire::client::Status>>(
     mut reader: FrameReader,
     mut writer: FrameWriter,
     welcome: Reply,
     reason: Refusal,
-    status: impl Fn() -> wire::client::Status,
+    status: impl Fn(StatusDetail) -> F,
 ) -> io::Result<()> {
     writer.put(REPLY_KIND, &welcome).await?;
     loop {
@@ -96,7 +99,7 @@ async fn serve_limited<W: World>(
         let Some(frame) = frame? else { return Ok(()) };
         let request = (frame.kind == REQUEST_KIND).then(|| take::<Request>(&frame.payload)).transpose()?;
         let reply = match request {
-            Some(Request::Status { nonce }) => Reply::Status { nonce, status: Box::new(status()) },
+            Some(Request::Status { nonce, detail }) => Reply::Status { nonce, status: Box::new(status(detail).await) },
             Some(Request::Ping(number)) => Reply::Pong(number),
             Some(Request::Goodbye) => return Ok(()),
             _ => return writer.put(REPLY_KIND, &Reply::Move { reason }).await,
@@ -275,13 +278,19 @@ impl<W: World> Session<W> {
 
     async fn answer(&self, request: Request) {
         let reply = match request {
-            Request::Status { nonce } => Reply::Status { nonce, status: Box::new(status::of_node(&self.node)) },
+            Request::Status { nonce, detail } => {
+                let mut status = Box::new(status::of_node(&self.node, detail).await);
+                // Who asks is not told of itself.
+                status.sessions = status.sessions.saturating_sub(1);
+                Reply::Status { nonce, status }
+            }
             Request::Who { nonce, after, limit } => match self.who(after, limit).await {
                 Some((clients, more)) => Reply::Who { nonce, clients, more },
                 None => Reply::Refused { nonce: Some(nonce), refusal: Refusal::NoLeader },
             },
             Request::AddServer { nonce, .. }
             | Request::RemoveServer { nonce, .. }
+            | Request::SetDrained { nonce, .. }
             | Request::TransferLeadership { nonce, .. } => match operator::carry_out(&self.node, request).await {
                 Ok(()) => Reply::Done { nonce },
                 Err(refusal) => Reply::Refused { nonce: Some(nonce), refusal },
@@ -365,7 +374,8 @@ fn check(payload: &Bytes) -> Result<Command<'_>, Refusal> {
         | Command::SetHome { .. }
         | Command::MoveClients { .. }
         | Command::AttachApart { .. }
-        | Command::AcknowledgeApart { .. } => {
+        | Command::AcknowledgeApart { .. }
+        | Command::SetDrained { .. } => {
             return Err(malformed("a command that is not a client's".to_owned()));
         }
     }

@@ -1,22 +1,37 @@
 //! How one server sees the cluster.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use openraft::ServerState;
 use openraft_rt::watch::WatchReceiver as _;
+use parking_lot::Mutex;
 
 use super::node::Node;
 use super::{Phase, Server};
+use crate::post_office::{Digesting, Listed};
 use crate::raft::{CheckpointMeta, TypeConfig};
-use crate::wire::client::{ServerRow, Status};
+use crate::storage::DataDirectory;
+use crate::wire::client::{DiskCondition, DiskStatus, ServerRow, Status, StatusDetail};
 use crate::wire::{Incarnation, Name, Refusal, ServerAddress, Time};
-use crate::world::World;
+use crate::world::{Disk, World};
+
+/// Records that are read for a digest under one lock: a few milliseconds.
+const SLICE: usize = 20_000;
+/// The pause between two such slices, in which entries are applied.
+const PAUSE: Duration = Duration::from_millis(1);
+/// A state that changes all the time has no digest that anybody could compare: it is given up after so long.
+const DIGEST: Duration = Duration::from_secs(1);
+/// How long looking at the disk may take.
+const DISK: Duration = Duration::from_millis(500);
 
 /// The status of a server that may not belong to a cluster yet.
-pub(super) fn of_server<W: World>(server: &Server<W>) -> Status {
+pub(super) async fn of_server<W: World>(server: &Server<W>, detail: StatusDetail) -> Status {
     let phase = server.phase.lock().clone();
     let (role, problems) = match &phase {
-        Phase::Running(node) => return of_node(node),
+        Phase::Running(node) => return of_node(node, detail).await,
         Phase::Starting => ("starting", Vec::new()),
         Phase::Bootstrapping(standing) if standing.set_aside => ("joining", standing.problems.clone()),
         Phase::Bootstrapping(standing) => ("founding", standing.problems.clone()),
@@ -28,7 +43,9 @@ pub(super) fn of_server<W: World>(server: &Server<W>) -> Status {
         reachable: false,
         lag: None,
         problem: None,
+        drained: false,
     });
+    let disk = if detail.disk { look_at_empty(server).await } else { None };
     Status {
         server: server.settings.name.clone(),
         cluster: None,
@@ -39,7 +56,7 @@ pub(super) fn of_server<W: World>(server: &Server<W>) -> Status {
         last_index: 0,
         committed_index: 0,
         applied_index: 0,
-        digest: 0,
+        digest: None,
         time: Time(0),
         clients: 0,
         waiting: 0,
@@ -47,14 +64,111 @@ pub(super) fn of_server<W: World>(server: &Server<W>) -> Status {
         log_bytes: 0,
         servers: rows.collect(),
         problems,
+        sessions: 0,
+        serves: false,
+        disk,
     }
 }
 
 /// The status of a member.
-pub(super) fn of_node<W: World>(node: &Node<W>) -> Status {
+pub(super) async fn of_node<W: World>(node: &Node<W>, detail: StatusDetail) -> Status {
+    let disk = if detail.disk { look_at_disk(node).await } else { None };
+    let digest = if detail.digest { digest(node).await } else { None };
+    let mut status = at_hand(node);
+    status.disk = disk;
+    if let Some((index, digest)) = digest {
+        (status.applied_index, status.digest) = (index, Some(digest));
+    }
+    status
+}
+
+/// The digest of the state, and the index that it is of. The state is read slice by slice, so that nothing waits for it.
+async fn digest<W: World>(node: &Node<W>) -> Option<(u64, u64)> {
+    let mut digesting = Digesting::default();
+    let begun = W::now();
+    loop {
+        {
+            let office = node.office.post_office.lock();
+            if W::now() > begun + DIGEST && digesting.is_of_before(office.applied()) {
+                return None;
+            }
+            if let Some(digest) = office.digest_some(&mut digesting, SLICE) {
+                return Some((office.applied(), digest));
+            }
+        }
+        W::sleep(PAUSE).await;
+    }
+}
+
+/// Looks at the disk, unless it hangs: then nobody waits for it.
+async fn look_at_disk<W: World>(node: &Node<W>) -> Option<DiskStatus> {
+    let condition = match (node.health.damage(), node.health.hangs(), node.log.disk_full()) {
+        (Some(reason), ..) => DiskCondition::Damaged(reason),
+        (None, true, _) => DiskCondition::Hangs,
+        (None, false, true) => DiskCondition::Full,
+        (None, false, false) => DiskCondition::Good,
+    };
+    let (disk, checkpoint) = (node.disk.clone(), node.office.checkpoint.clone());
+    let checkpoint_bytes = move || checkpoint.bytes_on_disk().unwrap_or(0);
+    node.look.take::<W>(disk, condition, checkpoint_bytes).await
+}
+
+async fn look_at_empty<W: World>(server: &Server<W>) -> Option<DiskStatus> {
+    DiskLook::default().take::<W>(server.disk.clone(), DiskCondition::Good, || 0).await
+}
+
+/// The last look at a disk.
+#[derive(Debug, Default)]
+pub(super) struct DiskLook {
+    last: Arc<Mutex<Option<DiskStatus>>>,
+    under_way: Arc<AtomicBool>,
+}
+
+impl DiskLook {
+    /// Looks, or gives what was seen last: while the disk hangs, and while somebody looks already, since each look that
+    /// waits for a disk holds a thread.
+    async fn take<W: World>(
+        &self,
+        disk: Arc<dyn Disk>,
+        condition: DiskCondition,
+        checkpoint_bytes: impl FnOnce() -> u64 + Send + 'static,
+    ) -> Option<DiskStatus> {
+        if condition != DiskCondition::Hangs && !self.under_way.swap(true, Ordering::Relaxed) {
+            let (last, turn) = (self.last.clone(), Turn(self.under_way.clone()));
+            let looking = W::blocking(move || {
+                let seen = DiskStatus {
+                    place: disk.describe(),
+                    free_bytes: disk.free_bytes().ok(),
+                    checkpoint_bytes: checkpoint_bytes(),
+                    condition: DiskCondition::Good,
+                    quarantine: DataDirectory::quarantine(&*disk).unwrap_or_default(),
+                };
+                *last.lock() = Some(seen);
+                drop(turn);
+            });
+            // One that takes longer shows in the next answer.
+            let _ = W::timeout(DISK, looking).await;
+        }
+        let last = self.last.lock().clone();
+        last.map(|seen| DiskStatus { condition, ..seen })
+    }
+}
+
+/// Whoever looks at the disk. The turn is over when this is dropped, whether or not the look came about.
+struct Turn(Arc<AtomicBool>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// What is known without looking.
+fn at_hand<W: World>(node: &Node<W>) -> Status {
     let servers = servers_of(node);
     let metrics = node.raft.metrics().borrow_watched().clone();
-    let in_touch = node.hub.lock().closed_for.clone() != Some(Refusal::NoLeader);
+    let closed_for = node.hub.lock().closed_for.clone();
+    let in_touch = closed_for != Some(Refusal::NoLeader);
     let leader = metrics.current_leader.filter(|_| in_touch);
     let name_of = |id: Incarnation| servers.iter().find(|s| s.incarnation == Some(id)).map(|s| s.server.name.clone());
     let role = match metrics.state {
@@ -68,7 +182,9 @@ pub(super) fn of_node<W: World>(node: &Node<W>) -> Status {
     if leader.is_none() {
         problems.push(why_no_leader(node, &servers));
     }
-    for row in &servers {
+    // A follower talks to the leader alone: what it knows of the others may be of long ago.
+    let knows = metrics.state == ServerState::Leader || leader.is_none();
+    for row in servers.iter().filter(|_| knows) {
         if let Some(problem) = &row.problem {
             problems.push(format!("{}: {problem}", row.server.name));
         }
@@ -88,11 +204,10 @@ pub(super) fn of_node<W: World>(node: &Node<W>) -> Status {
             "damaged data of this server was set aside in {place}/quarantine; examine it, then move it away"
         ));
     }
-    let (digest, time, totals, applied_index) = {
+    let (time, totals, applied_index) = {
         let office = node.office.post_office.lock();
         let (applied, _) = node.office.applied();
-        let index = applied.map_or(0, |id| id.index);
-        (node.digest(&office, index), node.clock.now::<W>(), office.totals(), index)
+        (node.clock.now::<W>(), office.totals(), applied.map_or(0, |id| id.index))
     };
     let checkpoint = node.office.checkpoint.meta().ok().flatten().and_then(|bytes| CheckpointMeta::decode(&bytes).ok());
     Status {
@@ -105,7 +220,7 @@ pub(super) fn of_node<W: World>(node: &Node<W>) -> Status {
         last_index: metrics.last_log_index.unwrap_or(0),
         committed_index: metrics.local_committed.map_or(0, |id| id.index),
         applied_index,
-        digest,
+        digest: None,
         time,
         clients: totals.clients,
         waiting: totals.waiting,
@@ -113,6 +228,9 @@ pub(super) fn of_node<W: World>(node: &Node<W>) -> Status {
         log_bytes: node.log.bytes_on_disk(),
         servers,
         problems,
+        sessions: node.hub.sessions() as u64,
+        serves: closed_for.is_none(),
+        disk: None,
     }
 }
 
@@ -121,6 +239,11 @@ pub(super) fn servers_of<W: World>(node: &Node<W>) -> Vec<ServerRow> {
     let metrics = node.raft.metrics().borrow_watched().clone();
     let membership = metrics.membership_config.membership().clone();
     let voters = voters_of(&metrics);
+    let listed: Vec<(Name, Listed)> = {
+        let office = node.office.post_office.lock();
+        office.servers().map(|(name, server)| (name.clone(), server.clone())).collect()
+    };
+    let is_drained = |name: &Name| listed.iter().any(|(known, server)| known == name && server.drained);
     let mut rows: Vec<ServerRow> = Vec::new();
     for (&id, member) in membership.nodes() {
         let me = id == node.me.incarnation;
@@ -141,6 +264,7 @@ pub(super) fn servers_of<W: World>(node: &Node<W>) -> Vec<ServerRow> {
             reachable,
             lag: if me && metrics.state == ServerState::Leader { Some(0) } else { lag },
             problem: problem.filter(|_| !reachable),
+            drained: is_drained(&member.name),
         };
         // A name has two incarnations while a new disk catches up: the newer one is the server.
         match rows.iter_mut().find(|r| r.server.name == row.server.name) {
@@ -149,10 +273,24 @@ pub(super) fn servers_of<W: World>(node: &Node<W>) -> Vec<ServerRow> {
             None => rows.push(row),
         }
     }
+    let none = |server, drained| ServerRow {
+        server,
+        incarnation: None,
+        voter: false,
+        reachable: false,
+        lag: None,
+        problem: None,
+        drained,
+    };
+    // Those that were added and have not been started yet.
+    for (name, server) in &listed {
+        if rows.iter().all(|row| row.server.name != *name) {
+            let address = ServerAddress { name: name.clone(), address: server.address.clone() };
+            rows.push(none(address, server.drained));
+        }
+    }
     if rows.is_empty() {
-        let none =
-            |server| ServerRow { server, incarnation: None, voter: false, reachable: false, lag: None, problem: None };
-        rows = node.settings.servers().into_iter().map(none).collect();
+        rows = node.settings.servers().into_iter().map(|server| none(server, false)).collect();
     }
     rows.sort_by(|a, b| a.server.cmp(&b.server));
     rows

@@ -1,6 +1,6 @@
 //! What a server does by itself, a few times a second: takes checkpoints, sends clients elsewhere when it has lost
 //! touch with the leader or its disk hangs, tells them when there are other servers, proposes ticks when something is
-//! due, hands leadership over when its disk is full or hangs.
+//! due, hands leadership over when its disk is full or hangs, serves nobody while it is drained.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,9 @@ use crate::world::{Event, Instant, World};
 
 /// A leader whose entries were refused for want of room tries again within this time.
 const REFUSED: Duration = Duration::from_secs(2);
+/// A drained server stands for election after a silence of so many longest election timeouts. The others stand after one
+/// to two, and lead before, if they can.
+const LAST_RESORT: u32 = 4;
 /// How often a full disk is given a checkpoint.
 const FULL_DISK: Duration = Duration::from_secs(5);
 /// The longest pause before a leader whose disk stays full tries again to let another one lead.
@@ -34,6 +37,7 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
     let mut watch = DiskWatch::default();
     let mut hands_over = None;
     let mut full = FullDisk::default();
+    let mut drain = Drain { begun: W::now(), handed_over: None, last_resort: false };
     loop {
         W::sleep(round).await;
         let leads = node.raft.is_leader();
@@ -48,7 +52,8 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
             }
             W::observe(|| Event { kind: "disk", who: None, detail: format!("hangs={hangs}") });
         }
-        serve_or_move(&node, &mut touch);
+        let idles = drain.keep(&node).await;
+        serve_or_move(&node, &mut touch, idles);
         let membership = *node.raft.metrics().borrow_watched().membership_config.log_id();
         if membership != told {
             told = membership;
@@ -112,7 +117,7 @@ fn memory_is_short<W: World>(node: &Node<W>) -> u64 {
 /// sends its clients elsewhere. So does one whose disk hangs or has no
 /// room for a leader's entries: it hears the leader, and falls behind none the less. Four times the longest election timeout, so that an ordinary election, which begins
 /// after two of them at the latest, moves nobody.
-fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>) {
+fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>, idles: bool) {
     let patience = node.settings.election_timeout.1 * 4;
     // The last touch is kept over a change of leader: who led until now has heard of no leader for long, and who leads
     // since now has not yet had an answer.
@@ -128,21 +133,70 @@ fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>) {
     let left_behind = node.health.refused().is_some_and(|at| W::now().saturating_duration_since(at) <= REFUSED);
     let in_touch = in_touch && !left_behind && !node.health.hangs();
     let closed = node.hub.lock().closed_for.clone();
-    match (in_touch, closed) {
-        (true, Some(Refusal::NoLeader)) => {
-            W::reached("a home in touch again");
-            node.hub.close_for(None);
+    let close_for = match (in_touch, idles) {
+        (false, _) => Some(Refusal::NoLeader),
+        (true, true) => Some(Refusal::Drained),
+        (true, false) => None,
+    };
+    // A server that stops does so for good.
+    if closed == close_for || closed == Some(Refusal::Stopping) {
+        return;
+    }
+    match &close_for {
+        None if closed == Some(Refusal::Drained) => tracing::info!("serving clients again"),
+        None => W::reached("a home in touch again"),
+        Some(Refusal::Drained) => {
+            W::reached("a home drained");
+            tracing::info!("this server is drained: clients are sent elsewhere");
         }
-        (false, None) => {
+        Some(_) => {
             W::reached("a home out of touch");
             tracing::warn!(
                 left_behind,
                 hangs = node.health.hangs(),
                 "out of touch with the leader, or without a disk: clients are sent elsewhere"
             );
-            node.hub.close_for(Some(Refusal::NoLeader));
         }
-        _ => {}
+    }
+    node.hub.close_for(close_for);
+}
+
+/// What a drained server does about it.
+struct Drain {
+    /// When upkeep began: a server that has only just started has not been waiting for a leader yet.
+    begun: Instant,
+    /// When leadership was last handed over for it.
+    handed_over: Option<Instant>,
+    /// It leads although it is drained.
+    last_resort: bool,
+}
+
+impl Drain {
+    /// Keeps a drained server from leading, and says whether it is to serve nobody. It leads only while no other could,
+    /// and whoever leads serves: draining must not cost the cluster its service.
+    async fn keep<W: World>(&mut self, node: &Node<W>) -> bool {
+        let longest = node.settings.election_timeout.1;
+        let drained = node.office.post_office.lock().is_drained(&node.me.name);
+        let heard = node.heard.last().map_or(self.begun, |at| at.max(self.begun));
+        // The others get a long start when there is no leader. They may all be down, or lack what this one has.
+        let stands = !drained || W::now().saturating_duration_since(heard) > longest * LAST_RESORT;
+        node.raft.runtime_config().elect(stands);
+        if !drained || !node.raft.is_leader() {
+            self.last_resort = false;
+            return drained;
+        }
+        // Who has been asked needs a moment; one that cannot after all is asked again, or another one.
+        let asked = self.handed_over.is_some_and(|at| W::now() <= at + longest * LAST_RESORT);
+        if !asked && node.ready_besides(&node.me.name) > 0 {
+            self.handed_over = Some(W::now());
+            tracing::info!("this server is drained: handing leadership over");
+            node.hand_over().await;
+        } else if !asked && !self.last_resort {
+            self.last_resort = true;
+            W::reached("a drained leader serves, since nobody else could");
+            tracing::warn!("this server is drained, but leads and serves: no other one could");
+        }
+        false
     }
 }
 

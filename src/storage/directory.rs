@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::quarantine;
 use super::seed::{self, Seed};
 use super::small_file::{self, Kind, Problem};
+use crate::wire::client::SetAside;
 use crate::wire::peer::Founding;
 use crate::wire::{ClusterId, Incarnation, Name};
 use crate::world::{Disk, World};
@@ -175,6 +176,14 @@ impl DataDirectory {
             }
         }
         Ok(())
+    }
+
+    /// What was set aside on this disk, the latest last. Blocks.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn quarantine(disk: &dyn Disk) -> io::Result<Vec<SetAside>> {
+        quarantine::list(disk)
     }
 
     pub(super) fn lock(disk: &dyn Disk) -> Result<Box<dyn Any + Send + Sync>, OpenError> {

@@ -6,6 +6,7 @@
 use std::io;
 
 use super::small_file;
+use crate::wire::client::SetAside;
 use crate::world::{Disk, OpenMode};
 
 const DIRECTORY: &str = "quarantine";
@@ -21,6 +22,29 @@ pub const IGNORED: [&str; 1] = ["lost+found"];
 /// The disk's.
 pub fn has_any(disk: &dyn Disk) -> io::Result<bool> {
     Ok(!disk.list(DIRECTORY)?.is_empty())
+}
+
+/// What was set aside here, the latest last.
+///
+/// # Errors
+/// The disk's.
+pub fn list(disk: &dyn Disk) -> io::Result<Vec<SetAside>> {
+    let mut all = Vec::new();
+    for directory in disk.list(DIRECTORY)? {
+        let mut numbers = directory.split('-').map(|part| part.parse::<u64>().ok());
+        let (number, unix_ms) = (numbers.next().flatten(), numbers.next().flatten());
+        let reason = first_line(disk, &format!("{DIRECTORY}/{directory}/reason.txt")).unwrap_or_default();
+        all.push((number, SetAside { directory, unix_ms, reason }));
+    }
+    all.sort_by_key(|(number, _)| *number);
+    Ok(all.into_iter().map(|(_, set_aside)| set_aside).collect())
+}
+
+fn first_line(disk: &dyn Disk, path: &str) -> io::Result<String> {
+    let file = disk.open(path, OpenMode::Existing)?;
+    let mut text = vec![0; file.len()?.min(4096) as usize];
+    file.read_at(0, &mut text)?;
+    Ok(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned())
 }
 
 /// Moves everything to a new directory in quarantine, with `reason` in it as `reason.txt`.

@@ -42,6 +42,8 @@ pub enum Request {
     Status {
         /// Names the request.
         nonce: Nonce,
+        /// With what takes time to find out.
+        detail: StatusDetail,
     },
     /// The client closes in good order.
     Goodbye,
@@ -84,6 +86,25 @@ pub enum Request {
         /// Where the part before has ended, in bytes.
         offset: u64,
     },
+    /// Let a server serve no clients and not lead, or do so again. It stays a member with a vote. Answered with
+    /// [`Reply::Done`] once that is durable and the server does not lead any more.
+    SetDrained {
+        /// Names the request.
+        nonce: Nonce,
+        /// Its name.
+        server: Name,
+        /// Whether it is drained from now on.
+        drained: bool,
+    },
+}
+
+/// What a [`Request::Status`] asks for besides what the server has at hand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusDetail {
+    /// [`Status::disk`] is to be looked at: free space, sizes, what was set aside.
+    pub disk: bool,
+    /// [`Status::digest`] is to be computed, which reads the whole state.
+    pub digest: bool,
 }
 
 /// What a server says.
@@ -333,8 +354,9 @@ pub struct Status {
     pub committed_index: u64,
     /// Index of the last applied entry.
     pub applied_index: u64,
-    /// Digest of the applied state; equal on servers with the same applied index.
-    pub digest: u64,
+    /// Digest of the applied state; equal on servers with the same applied index. `None` unless it was asked for, and
+    /// where the state changed too fast to be read.
+    pub digest: Option<u64>,
     /// The cluster's time now.
     pub time: Time,
     /// Registered clients.
@@ -349,6 +371,51 @@ pub struct Status {
     pub servers: Vec<ServerRow>,
     /// What is wrong, a sentence each: no leader and why, damage that was set aside, a full disk.
     pub problems: Vec<String>,
+    /// Clients that are connected to the answering server and served by it, besides the one that asks.
+    pub sessions: u64,
+    /// Whether it serves clients now: not while it is drained, out of touch with a leader, or its disk hangs.
+    pub serves: bool,
+    /// Its disk; `None` unless it was asked for, and where it could not be looked at.
+    pub disk: Option<DiskStatus>,
+}
+
+/// The disk of the server that answers, in [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// Where the data is, as a person on that machine knows it.
+    pub place: String,
+    /// Bytes that can still be written; `None` if that cannot be told.
+    pub free_bytes: Option<u64>,
+    /// Bytes of the checkpoint.
+    pub checkpoint_bytes: u64,
+    /// How it is.
+    pub condition: DiskCondition,
+    /// What was set aside, the latest last.
+    pub quarantine: Vec<SetAside>,
+}
+
+/// How a server's disk is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskCondition {
+    /// It does what it is asked to.
+    Good,
+    /// There is too little room for new messages.
+    Full,
+    /// Something waits to be written, and nothing gets done.
+    Hangs,
+    /// What is on it is not as it was written. It is set aside once the others can do without this server.
+    Damaged(String),
+}
+
+/// Data that was found damaged and moved to a directory of its own, in [`DiskStatus`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAside {
+    /// The directory's name, below `quarantine/`.
+    pub directory: String,
+    /// When, by that server's clock: milliseconds since 1970; `None` if the name does not say.
+    pub unix_ms: Option<u64>,
+    /// Why: the first line of its `reason.txt`; empty if that cannot be read.
+    pub reason: String,
 }
 
 /// A server in [`Status`].
@@ -366,4 +433,6 @@ pub struct ServerRow {
     pub lag: Option<u64>,
     /// What is known about not reaching it.
     pub problem: Option<String>,
+    /// Whether it is drained: it serves no clients and does not lead.
+    pub drained: bool,
 }

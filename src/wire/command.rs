@@ -200,6 +200,16 @@ pub enum Command<'a> {
         /// Ranges above `up_to`, as in [`Self::Acknowledge`].
         ranges: Vec<(Position, Position)>,
     },
+    /// Let a server serve no clients and not lead, or do so again. Repeating it changes nothing. Proposed by servers, for
+    /// an operator's client.
+    SetDrained {
+        /// Names this request.
+        nonce: Nonce,
+        /// The server's name.
+        server: &'a str,
+        /// Whether it is drained from now on.
+        drained: bool,
+    },
 }
 
 impl<'a> Command<'a> {
@@ -230,7 +240,8 @@ impl<'a> Command<'a> {
             | Command::RemoveServer { nonce, .. }
             | Command::SetHome { nonce, .. }
             | Command::AttachApart { nonce, .. }
-            | Command::AcknowledgeApart { nonce, .. } => Some(*nonce),
+            | Command::AcknowledgeApart { nonce, .. }
+            | Command::SetDrained { nonce, .. } => Some(*nonce),
             Command::Enroll { disk, .. } => Some(*disk),
             Command::Send { .. }
             | Command::Acknowledge { .. }

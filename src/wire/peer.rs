@@ -85,6 +85,11 @@ pub enum Question {
         /// Its name.
         server: Name,
     },
+    /// May this server be drained, or could nobody serve in its place?
+    MayDrain {
+        /// Its name.
+        server: Name,
+    },
 }
 
 /// The first frame.

@@ -360,6 +360,25 @@ pub enum Refusal {
     /// The server that was asked about is up.
     #[error("that server is up")]
     ServerIsUp,
+    /// An operator drained the server: it serves no clients.
+    #[error("this server is drained; use another one")]
+    Drained,
+    /// No other server could serve in the place of the one that is to be drained or removed.
+    #[error(
+        "no other server could serve: of the {others} others {drained} are drained, and {ready} of the rest can be reached and \
+         have everything. Bring one up, or undrain one first"
+    )]
+    NobodyElseServes {
+        /// How many other servers there are.
+        others: u64,
+        /// How many of them are drained.
+        drained: u64,
+        /// How many of the rest are up and have caught up.
+        ready: u64,
+    },
+    /// The server that is to lead is drained.
+    #[error("that server is drained, so that it does not lead: undrain it first")]
+    DrainedCannotLead,
 }
 
 /// Where batches come from: one run of one server. Batches of one origin are numbered from 1.

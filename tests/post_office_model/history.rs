@@ -90,6 +90,8 @@ fn operation(mix: Mix) -> impl Strategy<Value = Operation> {
         2 => (0u128..3, name(), 0usize..3)
             .prop_map(|(nonce, server, address)| Operation::AddServer { nonce: nonce + 1, server, address }),
         2 => (0u128..3, name()).prop_map(|(nonce, server)| Operation::RemoveServer { nonce: nonce + 1, server }),
+        2 => (0u128..3, name(), any::<bool>())
+            .prop_map(|(nonce, server, drained)| Operation::SetDrained { nonce: nonce + 1, server, drained }),
         2 => quotas().prop_map(Operation::SetQuotas),
         4 => Just(Operation::Tick),
         1 => prop::collection::vec(any::<u8>(), 0..4).prop_map(Operation::Garbage),

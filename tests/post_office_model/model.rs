@@ -123,6 +123,9 @@ pub struct Model {
     pub removed: BTreeSet<String>,
     pub added_by: BTreeMap<String, Nonce>,
     pub removed_by: BTreeMap<String, Nonce>,
+    /// Servers that are drained, and the last requests that changed that, by name and whether they drained it.
+    pub drained: BTreeSet<String>,
+    pub drained_by: BTreeMap<(String, bool), Nonce>,
     pub retired: BTreeSet<u64>,
 }
 
@@ -503,13 +506,39 @@ impl Model {
                 if self.servers.len() == 1 {
                     return Err(Refusal::LastServer);
                 }
+                self.somebody_else_serves(server)?;
+                self.drained.remove(server);
                 self.retired.extend(self.servers.remove(at).2);
                 self.removed.insert(server.to_owned());
                 self.removed_by.insert(server.to_owned(), nonce);
                 Ok(Answer::ServerRemoved)
             }
+            Command::SetDrained { nonce, server, drained } => {
+                if !self.servers.iter().any(|known| known.0 == server) {
+                    return Err(Refusal::NoSuchServer);
+                }
+                let request = (server.to_owned(), drained);
+                if self.drained_by.get(&request) == Some(&nonce) || self.drained.contains(server) == drained {
+                    return Ok(Answer::ServerDrained);
+                }
+                if drained {
+                    self.somebody_else_serves(server)?;
+                    self.drained.insert(server.to_owned());
+                } else {
+                    self.drained.remove(server);
+                }
+                self.drained_by.insert(request, nonce);
+                Ok(Answer::ServerDrained)
+            }
             _ => unreachable!("commands without a nonce are done elsewhere"),
         }
+    }
+
+    fn somebody_else_serves(&self, server: &str) -> Result<(), Refusal> {
+        let others: Vec<_> = self.servers.iter().filter(|known| known.0 != server).collect();
+        let drained = others.iter().filter(|known| self.drained.contains(&known.0)).count() as u64;
+        let others = others.len() as u64;
+        if drained == others { Err(Refusal::NobodyElseServes { others, drained, ready: 0 }) } else { Ok(()) }
     }
 }
 

@@ -56,6 +56,7 @@ pub enum Operation {
     Enroll { server: usize, address: usize, disk: u128 },
     AddServer { nonce: u128, server: usize, address: usize },
     RemoveServer { nonce: u128, server: usize },
+    SetDrained { nonce: u128, server: usize, drained: bool },
     SetQuotas(Quotas),
     Tick,
     Garbage(Vec<u8>),
@@ -173,6 +174,9 @@ pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Com
             Command::AddServer { nonce, server: NAMES[server], address: ["", "x:1", "x:2"][address] }
         }
         Operation::RemoveServer { nonce, server } => Command::RemoveServer { nonce, server: NAMES[server] },
+        Operation::SetDrained { nonce, server, drained } => {
+            Command::SetDrained { nonce, server: NAMES[server], drained }
+        }
         Operation::SetQuotas(quotas) => Command::SetQuotas(quotas),
         Operation::Tick => Command::Tick,
         Operation::Garbage(_) => return None,

@@ -162,6 +162,8 @@ impl Run {
         servers.sort();
         let known = office.servers().map(|(name, s)| (name.to_string(), s.address.clone(), s.incarnation));
         assert_eq!(known.collect::<Vec<_>>(), servers);
+        let drained = office.servers().filter(|(_, server)| server.drained).map(|(name, _)| name.to_string());
+        assert!(drained.eq(model.drained.iter().cloned()), "others are drained");
         for (_, incarnation, _) in &model.enrolled {
             assert_eq!(office.is_retired(*incarnation), model.retired.contains(incarnation));
         }

@@ -358,16 +358,25 @@ impl Cluster {
 
     /// What `restante status --json` prints, if any server answers; there need not be a leader.
     pub fn status(&self) -> Option<Value> {
-        serde_json::from_str(&self.run(&["status", "--json"]).stdout).ok()
+        self.status_with(&[])
+    }
+
+    fn status_with(&self, arguments: &[&str]) -> Option<Value> {
+        serde_json::from_str(&self.run(&[&["status", "--json"], arguments].concat()).stdout).ok()
     }
 
     /// Waits until the status is as `is_so` wants it.
     #[track_caller]
     pub fn wait_until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        self.wait_until_with(&[], what, is_so)
+    }
+
+    #[track_caller]
+    fn wait_until_with(&self, arguments: &[&str], what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let mut last = None;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            last = self.status();
+            last = self.status_with(arguments);
             if let Some(status) = last.take_if(|status| is_so(status)) {
                 return status;
             }
@@ -394,14 +403,16 @@ impl Cluster {
     /// Waits until all servers answer, have applied the same entries and are in the same state.
     #[track_caller]
     pub fn wait_until_equal(&self) -> Value {
-        self.wait_until("equal states on all servers", |status| {
+        self.wait_until_with(&["--digest"], "equal states on all servers", |status| {
             let Some(servers) = status["servers"].as_array() else { return false };
             let state = |server: &Value| (server["applied_index"].clone(), server["digest"].clone());
             // Servers that have only just started are equal, too, and have applied nothing yet.
             status["leader"].is_string()
                 && servers.iter().all(|s| s["last_index"] == s["applied_index"] && s["last_index"].as_u64() > Some(0))
                 && servers.len() == self.len()
-                && servers.iter().all(|s| s["answers"] == true && state(s) == state(&servers[0]))
+                && servers
+                    .iter()
+                    .all(|s| s["answers"] == true && s["digest"].is_string() && state(s) == state(&servers[0]))
         })
     }
 }

@@ -1,7 +1,8 @@
 //! Frames between a client and a server, commands aside.
 
 use restante::wire::client::{
-    ClientRow, Delivery, REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure, ServerRow, Status,
+    ClientRow, Delivery, DiskCondition, DiskStatus, REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure, ServerRow,
+    SetAside, Status, StatusDetail,
 };
 use restante::wire::{ClusterId, Epoch, Number, Position, Refusal, SendOutcome, SendRefusal, Time};
 
@@ -9,7 +10,9 @@ use crate::{Golden, ID, NONCE, name, server, variants};
 
 mod requests {
     use super::*;
-    variants!(Request: Hello, Ping, Who, Status, Goodbye, AddServer, RemoveServer, TransferLeadership, Backup, ReadBackup);
+    variants!(Request:
+        Hello, Ping, Who, Status, Goodbye, AddServer, RemoveServer, TransferLeadership, Backup, ReadBackup, SetDrained,
+    );
 
     #[test]
     fn requests() {
@@ -20,7 +23,8 @@ mod requests {
             ("", Request::Ping(u64::MAX)),
             (".first", Request::Who { nonce: NONCE, after: None, limit: 1000 }),
             (".more", Request::Who { nonce: NONCE, after: Some(name("alice")), limit: 1 }),
-            ("", Request::Status { nonce: NONCE }),
+            (".plain", Request::Status { nonce: NONCE, detail: StatusDetail::default() }),
+            (".detail", Request::Status { nonce: NONCE, detail: StatusDetail { disk: true, digest: true } }),
             ("", Request::Goodbye),
             ("", Request::AddServer { nonce: NONCE, server: server("d", 8083) }),
             ("", Request::RemoveServer { nonce: NONCE, server: name("a"), force: false }),
@@ -28,6 +32,8 @@ mod requests {
             ("", Request::TransferLeadership { nonce: NONCE, server: name("b") }),
             ("", Request::Backup { nonce: NONCE }),
             ("", Request::ReadBackup { nonce: NONCE, backup: 1, offset: 300 }),
+            (".on", Request::SetDrained { nonce: NONCE, server: name("b"), drained: true }),
+            (".off", Request::SetDrained { nonce: NONCE, server: name("b"), drained: false }),
         ] {
             golden.frame(&format!("{}{note}", variant(&value)), REQUEST_KIND, &value, b"");
         }
@@ -65,6 +71,7 @@ mod replies {
             reachable: lag == Some(0),
             lag,
             problem: lag.is_none().then(|| "connection refused".to_owned()),
+            drained: letter == "b",
         };
         Status {
             server: name("a"),
@@ -76,7 +83,7 @@ mod replies {
             last_index: 3000,
             committed_index: 2999,
             applied_index: 2998,
-            digest: 0x0123_4567_89ab_cdef,
+            digest: Some(0x0123_4567_89ab_cdef),
             time: Time(1_700_000_000_000),
             clients: 6,
             waiting: 7,
@@ -88,6 +95,21 @@ mod replies {
                 row("c", 8082, None, None),
             ],
             problems: vec!["c cannot be reached".to_owned()],
+            sessions: 10,
+            serves: true,
+            disk: Some(disk()),
+        }
+    }
+
+    fn disk() -> DiskStatus {
+        let reason = "a segment is damaged".to_owned();
+        let set_aside = SetAside { directory: "1-1700000000000".to_owned(), unix_ms: Some(1_700_000_000_000), reason };
+        DiskStatus {
+            place: "/data/a".to_owned(),
+            free_bytes: Some(1 << 40),
+            checkpoint_bytes: 1 << 20,
+            condition: DiskCondition::Damaged("a value is damaged".to_owned()),
+            quarantine: vec![set_aside],
         }
     }
 
@@ -106,8 +128,20 @@ mod replies {
 
     fn examples() -> Vec<(&'static str, Reply, &'static [u8])> {
         let (nonce, registration, stream, epoch) = (NONCE, ID, ID, Epoch(2));
-        let bare =
-            Status { cluster: None, incarnation: None, leader: None, servers: vec![], problems: vec![], ..status() };
+        let bare = Status {
+            cluster: None,
+            incarnation: None,
+            leader: None,
+            digest: None,
+            servers: vec![],
+            problems: vec![],
+            disk: None,
+            ..status()
+        };
+        let on_a_disk = |condition| {
+            let disk = DiskStatus { free_bytes: None, condition, quarantine: vec![], ..disk() };
+            Reply::Status { nonce, status: Box::new(Status { disk: Some(disk), servers: vec![], ..status() }) }
+        };
         let outcomes = vec![
             SendOutcome::Accepted(Position(1)),
             SendOutcome::Refused(SendRefusal::NoSuchClient),
@@ -138,6 +172,9 @@ mod replies {
             ("", Reply::Who { nonce, clients: vec![client()], more: true }, b""),
             ("", Reply::Status { nonce, status: Box::new(status()) }, b""),
             (".bare", Reply::Status { nonce, status: Box::new(bare) }, b""),
+            (".good", on_a_disk(DiskCondition::Good), b""),
+            (".full", on_a_disk(DiskCondition::Full), b""),
+            (".hangs", on_a_disk(DiskCondition::Hangs), b""),
             ("", Reply::Done { nonce }, b""),
             ("", Reply::Servers { servers: vec![server("b", 8081), server("d", 8083)] }, b""),
             ("", Reply::BackupBegun { nonce }, b""),
@@ -214,7 +251,8 @@ mod refusals {
         AlreadyRegistered, NotRegistered, RegistrationEnded, TooManyClients, TooManyStreams, EpochMoved, Stopping,
         NoLeader, DiskFull, TooManyConnections, Version, WrongCluster, Malformed, NoSuchServer,
         ServerElsewhere, AddressTaken, TooManyServers, LastServer, WouldLoseQuorum, CannotLead, DiskRetired,
-        ReadElsewhere, TooManyBackups, BackupEnded, HomeMoved, ReadBySession, ServerIsUp,
+        ReadElsewhere, TooManyBackups, BackupEnded, HomeMoved, ReadBySession, ServerIsUp, Drained, NobodyElseServes,
+        DrainedCannotLead,
     );
 
     #[test]
@@ -248,6 +286,9 @@ mod refusals {
             Refusal::HomeMoved { home: name("b") },
             Refusal::ReadBySession,
             Refusal::ServerIsUp,
+            Refusal::Drained,
+            Refusal::NobodyElseServes { others: 4, drained: 2, ready: 0 },
+            Refusal::DrainedCannotLead,
         ] {
             golden.value(variant(&value), &value);
         }

@@ -8,7 +8,7 @@ use crate::{Golden, ID, NONCE, variants};
 
 variants!(Command:
     Send, Acknowledge, Confirm, Register, Deregister, OpenStream, CloseStream, Attach, Detach, Enroll, SetQuotas, Tick,
-    Vanished, AddServer, RemoveServer, SetHome, MoveClients, AttachApart, AcknowledgeApart,
+        Vanished, AddServer, RemoveServer, SetHome, MoveClients, AttachApart, AcknowledgeApart, SetDrained,
 );
 
 fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
@@ -82,6 +82,8 @@ fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
             },
             b"",
         ),
+        ("on", Command::SetDrained { nonce: NONCE, server: "b", drained: true }, b""),
+        ("off", Command::SetDrained { nonce: NONCE, server: "b", drained: false }, b""),
     ]
 }
 

@@ -115,7 +115,7 @@ mod hello_reply {
 mod question {
     use super::*;
     use restante::wire::Refusal;
-    variants!(Question: MayLeave, HandOver, IsDown);
+    variants!(Question: MayLeave, HandOver, IsDown, MayDrain);
 
     #[test]
     fn questions_and_answers() {
@@ -124,6 +124,7 @@ mod question {
             Question::MayLeave { server: name("a") },
             Question::HandOver { server: name("b") },
             Question::IsDown { server: name("c") },
+            Question::MayDrain { server: name("c") },
         ] {
             golden.frame(variant(&value), peer::QUESTION, &value, b"");
         }

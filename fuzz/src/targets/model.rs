@@ -134,7 +134,7 @@ fn operation(u: &mut Unstructured<'_>) -> Result<Operation> {
         21 => Operation::Enroll { server: name(u)?, address: u.int_in_range(0..=2)?, disk: nonce(u)? },
         22 => Operation::AddServer { nonce: nonce(u)? + 1, server: name(u)?, address: u.int_in_range(0..=2)? },
         23 => Operation::RemoveServer { nonce: nonce(u)? + 1, server: name(u)? },
-        24 => Operation::Tick,
+        24 => Operation::SetDrained { nonce: nonce(u)? + 1, server: name(u)?, drained: bool::arbitrary(u)? },
         _ => match u.int_in_range(0..=3)? {
             0 => Operation::SetQuotas(quotas(u)?),
             1 => {

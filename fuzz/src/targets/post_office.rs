@@ -90,6 +90,11 @@ enum Step {
         nonce: u8,
         server: u8,
     },
+    SetDrained {
+        nonce: u8,
+        server: u8,
+        drained: bool,
+    },
     /// The rest of the batch is these bytes, whatever they are.
     Bytes(Vec<u8>),
     /// The batch ends here.
@@ -228,6 +233,9 @@ impl Run {
             }
             Step::RemoveServer { nonce, server } => {
                 put(Command::RemoveServer { nonce: nonce.into(), server: name(server) }, b"");
+            }
+            Step::SetDrained { nonce, server, drained } => {
+                put(Command::SetDrained { nonce: nonce.into(), server: name(server), drained }, b"");
             }
             Step::Bytes(bytes) => self.frames.extend_from_slice(&bytes),
             Step::NextBatch { origin, sequence, commands } => self.end_batch(origin % 4, sequence, commands),

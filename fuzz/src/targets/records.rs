@@ -178,6 +178,7 @@ fn commands(index: u64) -> Vec<(Command<'static>, &'static [u8])> {
         (Command::AddServer { nonce, server: "t", address: "x:2" }, b""),
         (Command::Enroll { server: "s", address: "x:1", disk: 7 }, b""),
         (Command::Enroll { server: "t", address: "x:2", disk: nonce + 8 }, b""),
+        (Command::SetDrained { nonce: nonce + 2, server: "s", drained: true }, b""),
         (Command::RemoveServer { nonce: nonce + 1, server: "t" }, b""),
         (Command::Vanished { registration, epoch, home: "s" }, b""),
         (Command::Tick, b""),

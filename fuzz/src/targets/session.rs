@@ -7,7 +7,7 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::BytesMut;
 use restante::limits;
-use restante::wire::client::{self, ClientRow, REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure};
+use restante::wire::client::{self, ClientRow, REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure, StatusDetail};
 use restante::wire::command::{self, Command};
 use restante::wire::frame::{self, Frame};
 use restante::wire::{
@@ -422,7 +422,7 @@ impl Run {
             }
             Step::Status => {
                 let token = self.token();
-                self.session.status(now, token);
+                self.session.status(now, StatusDetail::default(), token);
             }
             Step::Operate(n) => {
                 let token = self.token();
@@ -609,7 +609,8 @@ impl Run {
             | Command::SetHome { .. }
             | Command::MoveClients { .. }
             | Command::AttachApart { .. }
-            | Command::AcknowledgeApart { .. } => panic!("no client sends {command:?}"),
+            | Command::AcknowledgeApart { .. }
+            | Command::SetDrained { .. } => panic!("no client sends {command:?}"),
             _ => {}
         }
     }
@@ -617,10 +618,11 @@ impl Run {
     fn requested(&mut self, request: Request) {
         match request {
             Request::Who { nonce, .. }
-            | Request::Status { nonce }
+            | Request::Status { nonce, .. }
             | Request::AddServer { nonce, .. }
             | Request::RemoveServer { nonce, .. }
             | Request::TransferLeadership { nonce, .. }
+            | Request::SetDrained { nonce, .. }
             | Request::Backup { nonce }
             | Request::ReadBackup { nonce, .. } => self.nonces.push(nonce),
             Request::Hello { .. } | Request::Ping(_) | Request::Goodbye => {}

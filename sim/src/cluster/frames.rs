@@ -130,6 +130,8 @@ impl Frames {
             Command::AcknowledgeApart { name, epoch, up_to, .. } => {
                 format!("Acknowledge {name} up to {up_to} without a session, epoch {epoch}")
             }
+            Command::SetDrained { server, drained: true, .. } => format!("Drain server {server}"),
+            Command::SetDrained { server, drained: false, .. } => format!("Undrain server {server}"),
             Command::SetQuotas(_) => "Set quotas".to_owned(),
             Command::Tick => "Tick".to_owned(),
         })
@@ -149,6 +151,10 @@ impl Frames {
             Request::RemoveServer { server, force, .. } => {
                 let force = if force { ", even if too few of the others are up" } else { "" };
                 Said::new(Sort::Client, format!("Remove server {server}{force}"))
+            }
+            Request::SetDrained { server, drained, .. } => {
+                let what = if drained { "Drain" } else { "Undrain" };
+                Said::new(Sort::Client, format!("{what} server {server}"))
             }
             Request::TransferLeadership { server, .. } => Said::new(Sort::Client, format!("Let {server} lead")),
             Request::Backup { .. } => Said::new(Sort::Client, "Begin a backup"),

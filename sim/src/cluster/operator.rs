@@ -63,6 +63,8 @@ async fn insist<W: World>(seat: &OperatorSeat, wish: &Wish) -> Result<String, St
             Wish::Add(_) => client.add_server(&name, address(&name)).await,
             Wish::Remove(_) => client.remove_server(&name).await,
             Wish::Transfer(_) => client.transfer_leadership(&name).await,
+            Wish::Drain(_) => client.drain_server(&name).await,
+            Wish::Undrain(_) => client.undrain_server(&name).await,
         };
         match asked {
             Ok(()) => {
@@ -78,6 +80,8 @@ async fn insist<W: World>(seat: &OperatorSeat, wish: &Wish) -> Result<String, St
                     | Refusal::LastServer
                     | Refusal::CannotLead
                     | Refusal::NoSuchServer
+                    | Refusal::NobodyElseServes { .. }
+                    | Refusal::DrainedCannotLead
                     | Refusal::NoLeader,
                 ),
             ) => W::sleep(PAUSE).await,

@@ -188,9 +188,10 @@ impl Plan {
         let core: Vec<String> = self.servers.iter().filter(|name| self.core.contains(name)).cloned().collect();
         let lost = |name: &&String| self.faults.iter().any(|interval| interval.fault.loses_disk_of(name));
         let kept = core.iter().filter(|name| !lost(name)).count();
-        // What is a majority depends on who belongs to the cluster.
-        let is_change = |interval: &&Interval| matches!(interval.fault, Fault::Membership(_));
-        if self.faults.iter().any(|interval| is_change(&interval)) {
+        // What is a majority depends on who belongs to the cluster. A drained server does.
+        let is_drain = |fault: &Fault| matches!(fault, Fault::Membership(MembershipFault::Drain(_)));
+        let is_change = |fault: &Fault| matches!(fault, Fault::Membership(_)) && !is_drain(fault);
+        if self.faults.iter().any(|interval| is_change(&interval.fault)) {
             return None;
         }
         (kept > self.servers.len() / 2 && core.len() < self.servers.len()).then_some(core)

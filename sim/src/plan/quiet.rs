@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{Fault, Groups, HostFault, Interval, LEADER, NetworkFault, Plan};
+use super::{Fault, Groups, HostFault, Interval, LEADER, MembershipFault, NetworkFault, Plan};
 
 /// How long a server that ended for its disk may take until it serves again.
 const RESTART_MS: u64 = 2000;
@@ -67,6 +67,7 @@ fn end_of_disturbance(interval: &Interval) -> u64 {
         Fault::Disk(fault) if fault.destroys() => u64::MAX,
         // It may have ended, and is started again a little later.
         Fault::Disk(_) => interval.end().0.saturating_add(RESTART_MS),
+        Fault::Membership(MembershipFault::Drain(_)) => interval.end().0,
         // From then on a majority is one of other servers.
         Fault::Membership(_) => u64::MAX,
         _ => interval.end().0,
@@ -78,6 +79,8 @@ fn disturbs(fault: &Fault, plan: &Plan) -> Disturbs {
     let names_leader = hosts.iter().any(|host| host == LEADER);
     match fault {
         Fault::Host(HostFault::PowerCut) => Disturbs::Everybody,
+        // It votes, and serves if nobody else can: draining is no excuse for anything.
+        Fault::Membership(MembershipFault::Drain(_)) => Disturbs::Hosts(Vec::new()),
         Fault::Host(_) | Fault::Network(NetworkFault::Isolate(_)) if names_leader => Disturbs::SomeServer,
         Fault::Disk(_) if names_leader => Disturbs::SomeServer,
         Fault::Host(_) | Fault::Disk(_) => Disturbs::Hosts(hosts),
@@ -126,6 +129,7 @@ mod tests {
         assert_eq!(quiet("at 2s for 3s power-cut", "client1"), [(0, 2000), (5000, 10_000)]);
         assert_eq!(quiet("at 2s for 1s lost-disk a\nat 6s for 1s crash b", "client1"), [(0, 6000), (7000, 10_000)]);
         assert_eq!(quiet("at 2s for 1s clock-drift a +5%", "client1"), [(0, 2000), (3000, 10_000)]);
+        assert_eq!(quiet("at 2s for 3s drain a\nat 2s for 3s drain b\nat 3s for 1s crash c", "client1"), [(0, 10_000)]);
     }
 
     #[test]

@@ -101,6 +101,7 @@ fn membership_fault() -> impl Strategy<Value = MembershipFault> {
         name().prop_map(MembershipFault::Add),
         name().prop_map(MembershipFault::Remove),
         name().prop_map(MembershipFault::Transfer),
+        name().prop_map(MembershipFault::Drain),
         Just(MembershipFault::RollingRestart),
     ]
 }

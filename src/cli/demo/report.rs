@@ -58,7 +58,7 @@ impl Report {
             name: server.name.to_string(),
             port: server.port,
             applied_index: status.applied_index,
-            digest: format!("{:016x}", status.digest),
+            digest: status.digest.map_or_else(|| "unknown".to_owned(), |digest| format!("{digest:016x}")),
         };
         let servers: Vec<State> = servers.iter().zip(states).map(state).collect();
         let equal = servers.iter().all(|server| server.digest == servers[0].digest);
@@ -175,7 +175,7 @@ mod tests {
             .zip(8080..)
             .map(|(letter, port)| Server { name: name(letter), port, data: PathBuf::new() })
             .collect();
-        let state = |digest| Status { digest, ..made::status("a", "follower", Some("c"), &[]) };
+        let state = |digest| Status { digest: Some(digest), ..made::status("a", "follower", Some("c"), &[]) };
         let states = digests.map(state);
         Report::new(counts, outage, &servers, &states, Vec::new())
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use restante::wire::client::Status;
+use restante::wire::client::{Status, StatusDetail};
 use restante::world::{RealWorld, World};
 use tokio::process::Child;
 
@@ -101,7 +101,7 @@ impl Servers {
         let deadline = RealWorld::now() + PATIENCE;
         while RealWorld::now() < deadline {
             self.check()?;
-            let answers = self.ask_all().await;
+            let answers = self.ask_all(StatusDetail::default()).await;
             let newest = answers.iter().flatten().filter(|answer| answer.leader.is_some()).max_by_key(|a| a.term);
             if let Some(newest) = newest {
                 let agreed = answers.iter().flatten().filter(|a| a.leader == newest.leader && a.term == newest.term);
@@ -129,14 +129,22 @@ impl Servers {
         let mut seen = String::new();
         while RealWorld::now() < deadline {
             self.check()?;
-            let answers = self.ask_all().await;
+            let answers = self.ask_all(StatusDetail { digest: true, disk: false }).await;
             if let Some(all) = answers.iter().cloned().collect::<Option<Vec<_>>>()
                 && all.iter().all(|a| (a.applied_index, a.digest) == (all[0].applied_index, all[0].digest))
+                && all.iter().all(|a| a.digest.is_some())
             {
                 return Ok(all);
             }
             let told = self.all.iter().zip(&answers).map(|(server, answer)| match answer {
-                Some(a) => format!("{}: applied {}, digest {:016x}", server.name, a.applied_index, a.digest),
+                Some(a) => {
+                    format!(
+                        "{}: applied {}, digest {:016x}",
+                        server.name,
+                        a.applied_index,
+                        a.digest.unwrap_or_default()
+                    )
+                }
                 None => format!("{}: no answer", server.name),
             });
             seen = told.collect::<Vec<_>>().join("\n");
@@ -153,10 +161,10 @@ impl Servers {
         killed
     }
 
-    async fn ask_all(&self) -> Vec<Option<Status>> {
+    async fn ask_all(&self, detail: StatusDetail) -> Vec<Option<Status>> {
         let asking = self.all.iter().enumerate().map(async |(number, server)| {
             self.children[number].as_ref()?;
-            let status = observe::ask(&server.address(), ANSWER).await.answer.ok()?;
+            let status = observe::ask(&server.address(), ANSWER, detail).await.answer.ok()?;
             // A client that is sent away goes on at another server, whose answer is not this one's.
             (status.server == server.name).then_some(status)
         });

@@ -41,7 +41,7 @@ pub(crate) use self::sending::Sending;
 use self::sending::Streams;
 use super::message::{Receipt, Registration};
 use super::{ClientSettings, Doubt, Error, SendError};
-use crate::wire::client::{ClientRow, REPLY_KIND, Reply, Status};
+use crate::wire::client::{ClientRow, REPLY_KIND, Reply, Status, StatusDetail};
 use crate::wire::frame::{self, Frame};
 use crate::wire::{Name, Nonce, Number, Refusal, ServerAddress};
 
@@ -205,7 +205,7 @@ impl Session {
                 }
             }
             Reply::Status { nonce, status } => {
-                if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Status))? {
+                if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Status(_)))? {
                     self.answer(asked.token, Ok(Answer::Status(status)));
                 }
             }
@@ -395,8 +395,8 @@ impl Session {
         self.ask(now, Ask::ReadBackup { backup, offset }, token);
     }
 
-    pub(crate) fn status(&mut self, now: Duration, token: Token) {
-        self.ask(now, Ask::Status, token);
+    pub(crate) fn status(&mut self, now: Duration, detail: StatusDetail, token: Token) {
+        self.ask(now, Ask::Status(detail), token);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::{Answer, Error, RETRY_PAUSE, Session, Token, is_passing};
-use crate::wire::client::{REQUEST_KIND, Request};
+use crate::wire::client::{REQUEST_KIND, Request, StatusDetail};
 use crate::wire::command::Command;
 use crate::wire::{Id, Name, Nonce, Refusal, RegistrationId, ServerAddress, StreamId, frame};
 
@@ -45,7 +45,7 @@ pub(super) enum Ask {
         after: Option<Name>,
         limit: u32,
     },
-    Status,
+    Status(StatusDetail),
     Operate(Operation),
     Backup,
     /// At another server than the one where it was begun it is refused.
@@ -61,6 +61,7 @@ pub(crate) enum Operation {
     Add(ServerAddress),
     Remove { server: Name, force: bool },
     Transfer(Name),
+    Drain { server: Name, drained: bool },
 }
 
 impl Ask {
@@ -75,12 +76,14 @@ impl Ask {
             Ask::Detach { .. } => "detaching",
             Ask::Barrier { .. } => "flushing acknowledgements",
             Ask::Who { .. } => "asking who is there",
-            Ask::Status => "asking for the status",
+            Ask::Status(_) => "asking for the status",
             Ask::Backup => "beginning a backup",
             Ask::ReadBackup { .. } => "reading a backup",
             Ask::Operate(Operation::Add(_)) => "adding a server",
             Ask::Operate(Operation::Remove { .. }) => "removing a server",
             Ask::Operate(Operation::Transfer(_)) => "transferring leadership",
+            Ask::Operate(Operation::Drain { drained: true, .. }) => "draining a server",
+            Ask::Operate(Operation::Drain { drained: false, .. }) => "undraining a server",
         }
     }
 }
@@ -233,7 +236,9 @@ impl Session {
                 let request = Request::Who { nonce, after: after.clone(), limit: *limit };
                 frame::put(control, REQUEST_KIND, &request, &[]);
             }
-            Ask::Status => frame::put(control, REQUEST_KIND, &Request::Status { nonce }, &[]),
+            Ask::Status(detail) => {
+                frame::put(control, REQUEST_KIND, &Request::Status { nonce, detail: *detail }, &[]);
+            }
             Ask::Backup => frame::put(control, REQUEST_KIND, &Request::Backup { nonce }, &[]),
             Ask::ReadBackup { backup, offset } => {
                 let request = Request::ReadBackup { nonce, backup: *backup, offset: *offset };
@@ -244,6 +249,7 @@ impl Session {
                     Operation::Add(server) => Request::AddServer { nonce, server },
                     Operation::Remove { server, force } => Request::RemoveServer { nonce, server, force },
                     Operation::Transfer(server) => Request::TransferLeadership { nonce, server },
+                    Operation::Drain { server, drained } => Request::SetDrained { nonce, server, drained },
                 };
                 frame::put(control, REQUEST_KIND, &request, &[]);
             }
@@ -272,7 +278,7 @@ impl Session {
     /// A request was refused.
     pub(super) fn request_refused(&mut self, now: Duration, nonce: Nonce, refusal: Refusal) {
         let Some(mut asked) = self.requests.take(nonce) else { return };
-        if matches!(refusal, Refusal::Stopping | Refusal::NoLeader) {
+        if matches!(refusal, Refusal::Stopping | Refusal::NoLeader | Refusal::Drained) {
             asked.sent = false;
             self.requests.put_back(asked);
             return self.drop_link(now, refusal.to_string());

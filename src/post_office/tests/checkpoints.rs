@@ -42,6 +42,8 @@ fn a_checkpoint_brings_the_state_back() {
     log.ask(Command::AddServer { nonce: 1 << 91, server: "t", address: "x:2" });
     log.ask(Command::RemoveServer { nonce: 1 << 92, server: "t" });
     log.ask(Command::Enroll { server: "s", address: "x:1", disk: 1 << 100 });
+    log.ask(Command::AddServer { nonce: 1 << 93, server: "u", address: "x:3" });
+    assert_eq!(log.ask(Command::SetDrained { nonce: 1 << 94, server: "s", drained: true }), Answer::ServerDrained);
     let mut records = Records::new();
     store(&mut records, log.office.take_changes());
     let loaded = load(&records).expect("a good checkpoint");
@@ -54,6 +56,32 @@ fn a_checkpoint_brings_the_state_back() {
     let content = content_of(&records[&content_key(message)]).expect("a message");
     assert_eq!(content, &b"body"[..]);
     assert_eq!(loaded.stream_owner(stream), log.office.stream_owner(stream));
+}
+
+#[test]
+fn a_digest_in_slices_is_the_digest_and_begins_anew_when_the_state_changes() {
+    let (mut log, stream, b) = three_waiting();
+    log.run(&[(acknowledge(b, 1, 0, &[(2, 2)]), b"")]);
+    for slice in 1..8 {
+        let mut digesting = Digesting::default();
+        let mut slices = 1;
+        while log.office.digest_some(&mut digesting, slice).is_none() {
+            slices += 1;
+        }
+        assert!(slice > 1 || slices > 5, "a slice is no more than was asked for");
+        let again = log.office.digest_some(&mut digesting, slice);
+        assert_eq!(again, Some(log.office.digest()), "in slices of {slice}");
+    }
+    let mut digesting = Digesting::default();
+    assert_eq!(log.office.digest_some(&mut digesting, 3), None);
+    let old = log.office.digest();
+    drop(log.send(stream, 4, "b", b"body"));
+    let new = loop {
+        if let Some(digest) = log.office.digest_some(&mut digesting, 3) {
+            break digest;
+        }
+    };
+    assert!(new == log.office.digest() && new != old);
 }
 
 #[test]

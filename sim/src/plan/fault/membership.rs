@@ -1,4 +1,4 @@
-//! An operator's work: servers that are added, removed, given leadership and restarted. The operator asks again and
+//! An operator's work: servers that are added, removed, given leadership, drained and restarted. The operator asks again and
 //! again until it is done or the interval has ended.
 
 use super::super::parse::name;
@@ -13,6 +13,8 @@ pub enum MembershipFault {
     Remove(String),
     /// The server is to lead.
     Transfer(String),
+    /// The server is to serve nobody and not to lead, until the interval ends.
+    Drain(String),
     /// Each server in turn stops in good order and starts again; the interval is that of all together.
     RollingRestart,
 }
@@ -23,13 +25,14 @@ impl Family for MembershipFault {
             Self::Add(_) => "add",
             Self::Remove(_) => "remove",
             Self::Transfer(_) => "transfer",
+            Self::Drain(_) => "drain",
             Self::RollingRestart => "rolling-restart",
         }
     }
 
     fn who(&self) -> String {
         match self {
-            Self::Add(server) | Self::Remove(server) | Self::Transfer(server) => server.clone(),
+            Self::Add(server) | Self::Remove(server) | Self::Transfer(server) | Self::Drain(server) => server.clone(),
             Self::RollingRestart => String::new(),
         }
     }
@@ -39,6 +42,7 @@ impl Family for MembershipFault {
             "add" => name(who).map(Self::Add),
             "remove" => name(who).map(Self::Remove),
             "transfer" => name(who).map(Self::Transfer),
+            "drain" => name(who).map(Self::Drain),
             "rolling-restart" if who.is_empty() => Ok(Self::RollingRestart),
             "rolling-restart" => Err("`rolling-restart` is of all servers and names none".to_owned()),
             _ => return None,
@@ -47,7 +51,7 @@ impl Family for MembershipFault {
 
     fn visit_names(&mut self, f: &mut dyn FnMut(&mut String)) {
         match self {
-            Self::Add(server) | Self::Remove(server) | Self::Transfer(server) => f(server),
+            Self::Add(server) | Self::Remove(server) | Self::Transfer(server) | Self::Drain(server) => f(server),
             Self::RollingRestart => {}
         }
     }

@@ -96,7 +96,7 @@ const DRAWS: &[(&str, Draw)] = &[
 /// The words of all kinds.
 #[cfg(test)]
 pub(super) fn kinds() -> BTreeSet<&'static str> {
-    DRAWS.iter().map(|(kind, _)| *kind).collect()
+    DRAWS.iter().map(|(kind, _)| *kind).chain(["drain"]).collect()
 }
 
 trait IntoFault {
@@ -150,6 +150,21 @@ impl Plan {
 }
 
 impl Plan {
+    /// In some plans an operator drains servers beside everything else. Drawn last and from a stream of its own, since it
+    /// came later than the seeds that are known by their numbers.
+    pub(super) fn draw_drains(&mut self, random: &mut Stream) {
+        if self.servers.len() < 2 || random.random_bool(0.7) {
+            return;
+        }
+        for _ in 0..random.random_range(1..=3) {
+            let fault = MembershipFault::Drain(server(random, self)).into_fault();
+            let at = Millis(random.random_range(500..self.duration.0));
+            let lasts = Millis(random.random_range(1..=8000));
+            self.faults.push(Interval { at, lasts, fault });
+        }
+        self.faults.sort_by_key(|interval| interval.at);
+    }
+
     /// In half of the plans some servers are still out of order when the others have to serve again.
     pub(super) fn draw_core(&mut self, random: &mut Stream) {
         let most = (self.servers.len() - 1) / 2;

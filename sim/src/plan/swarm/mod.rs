@@ -24,6 +24,7 @@ impl Plan {
         plan.draw_spares(&mut stream(seed, "plan: spares"));
         plan.draw_faults(&mut stream(seed, "plan: faults"));
         plan.draw_core(&mut stream(seed, "plan: core"));
+        plan.draw_drains(&mut stream(seed, "plan: drains"));
         plan
     }
 

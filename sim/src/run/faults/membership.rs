@@ -7,6 +7,9 @@ use super::Edge;
 use crate::plan::{Fault, HostFault, Interval, MembershipFault, Millis, Plan};
 use crate::scenario::{Order, Wish};
 
+/// How long an operator goes on asking for a drained server to serve again.
+const UNDRAIN_MS: u64 = 3000;
+
 /// The intervals that a plan's lines stand for: a rolling restart is a stop of each server, one after the other.
 pub(super) fn spelled_out(plan: &Plan) -> Vec<Interval> {
     let mut intervals = plan.faults.clone();
@@ -28,6 +31,11 @@ pub(super) fn spelled_out(plan: &Plan) -> Vec<Interval> {
 impl Runner<'_> {
     pub(super) fn membership_fault(&mut self, fault: &MembershipFault, interval: &Interval, edge: Edge) {
         if edge == Edge::End {
+            if let MembershipFault::Drain(server) = fault {
+                let until = interval.end().min(self.plan.duration);
+                let until = Millis(until.0.saturating_add(UNDRAIN_MS));
+                self.orders.give(Order { wish: Wish::Undrain(server.clone()), until: until.into() });
+            }
             return;
         }
         let wish = match fault {
@@ -46,6 +54,7 @@ impl Runner<'_> {
                 Wish::Remove(server.clone())
             }
             MembershipFault::Transfer(server) => Wish::Transfer(server.clone()),
+            MembershipFault::Drain(server) => Wish::Drain(server.clone()),
             MembershipFault::RollingRestart => return,
         };
         let until = interval.end().min(self.plan.duration);

@@ -275,7 +275,8 @@ fn read(frame: &Frame) -> Sent {
                 | Command::SetHome { .. }
                 | Command::MoveClients { .. }
                 | Command::AttachApart { .. }
-                | Command::AcknowledgeApart { .. } => {
+                | Command::AcknowledgeApart { .. }
+                | Command::SetDrained { .. } => {
                     panic!("no client sends {command:?}")
                 }
             }
@@ -284,12 +285,13 @@ fn read(frame: &Frame) -> Sent {
             Request::Hello { cluster, .. } => Sent::Hello(cluster),
             Request::Ping(_) => Sent::Ping,
             Request::Who { nonce, .. } => Sent::Other { nonce, what: "Who" },
-            Request::Status { nonce } => Sent::Other { nonce, what: "Status" },
+            Request::Status { nonce, .. } => Sent::Other { nonce, what: "Status" },
             Request::AddServer { nonce, .. } => Sent::Other { nonce, what: "AddServer" },
             Request::RemoveServer { nonce, .. } => Sent::Other { nonce, what: "RemoveServer" },
             Request::TransferLeadership { nonce, .. } => Sent::Other { nonce, what: "TransferLeadership" },
             Request::Backup { nonce } => Sent::Other { nonce, what: "Backup" },
             Request::ReadBackup { nonce, .. } => Sent::Other { nonce, what: "ReadBackup" },
+            Request::SetDrained { nonce, .. } => Sent::Other { nonce, what: "SetDrained" },
             Request::Goodbye => Sent::Goodbye,
         },
         kind => panic!("a frame of kind {kind}"),

@@ -1,90 +1,81 @@
-//! `restante status`.
+//! The cluster, put together from what its servers say.
 
-use std::time::Duration;
-
-use clap::Args;
-use restante::wire::client::Status as Answer;
+use restante::client::{DiskCondition, DiskStatus, Status as Answer};
 use serde::Serialize;
 
-use super::failure::{Exit, Failure};
-use super::observe::{self, Asked};
-use super::output::{Output, grouped, size};
-use super::reach::Reach;
-use super::table::{Side, render};
-
-/// Show the servers: who leads, who lags, and what is wrong.
-///
-/// Every server is asked for itself. When there is no leader, it says who cannot reach whom, and exits with 4.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  restante status
-  restante status --json | jq -r .leader
-  until restante status >/dev/null 2>&1; do sleep 0.1; done      wait until there is a leader")]
-pub struct Status {
-    #[command(flatten)]
-    output: Output,
-}
+use super::super::observe::Asked;
 
 /// The cluster, put together from what its servers say.
-#[derive(Debug, Serialize)]
-struct View {
-    cluster: Option<String>,
-    leader: Option<String>,
-    term: u64,
-    clients: u64,
-    waiting: u64,
-    servers: Vec<Server>,
-    problems: Vec<String>,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct View {
+    pub cluster: Option<String>,
+    pub leader: Option<String>,
+    pub term: u64,
+    pub clients: u64,
+    pub waiting: u64,
+    pub servers: Vec<Server>,
+    pub problems: Vec<String>,
 }
 
 /// One server; all but name and address is unknown when it does not answer.
-#[derive(Debug, Default, Serialize)]
-struct Server {
-    name: Option<String>,
-    address: String,
-    answers: bool,
-    role: Option<String>,
-    leader: Option<String>,
-    term: Option<u64>,
-    incarnation: Option<u64>,
-    voter: Option<bool>,
-    last_index: Option<u64>,
-    committed_index: Option<u64>,
-    applied_index: Option<u64>,
-    lag: Option<u64>,
-    /// In hexadecimal; equal on servers that applied the same entries.
-    digest: Option<String>,
-    checkpoint_index: Option<u64>,
-    log_bytes: Option<u64>,
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Server {
+    pub name: Option<String>,
+    pub address: String,
+    pub answers: bool,
+    pub role: Option<String>,
+    pub leader: Option<String>,
+    pub term: Option<u64>,
+    pub incarnation: Option<u64>,
+    pub voter: Option<bool>,
+    pub last_index: Option<u64>,
+    pub committed_index: Option<u64>,
+    pub applied_index: Option<u64>,
+    pub lag: Option<u64>,
+    /// In hexadecimal; equal on servers that applied the same entries. Only if it was asked for.
+    pub digest: Option<String>,
+    pub checkpoint_index: Option<u64>,
+    pub log_bytes: Option<u64>,
+    /// It serves no clients and does not lead.
+    pub drained: bool,
+    /// Whether it serves clients now.
+    pub serves: Option<bool>,
+    /// Clients that it serves.
+    pub sessions: Option<u64>,
+    pub disk: Option<Disk>,
 }
 
-impl Status {
-    /// Shows the servers.
-    ///
-    /// # Errors
-    /// No server answers, or there is no leader.
-    pub async fn run(&self, reach: &Reach) -> Result<(), Failure> {
-        // A server that is down must not make everybody wait for as long as a request may take.
-        let asked = observe::survey(&reach.servers.0, reach.timeout.min(Duration::from_secs(2))).await;
-        if asked.iter().all(|asked| asked.answer.is_err()) {
-            let tried: Vec<String> = asked
-                .iter()
-                .map(|asked| format!("{}: {}", asked.address, asked.answer.as_ref().err().map_or("", |e| e)))
-                .collect();
-            return Err(Failure::new(Exit::Unavailable, "no server answers")
-                .hint(format!("{}\nIs the cluster running? --servers names other servers.", tried.join("\n"))));
-        }
-        let view = view(&asked);
-        self.output.print(&view, text)?;
-        match view.leader {
-            Some(_) => Ok(()),
-            None => Err(Failure::new(Exit::Unavailable, "there is no leader")),
-        }
+/// The disk of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Disk {
+    pub place: String,
+    /// `good`, `full`, `hangs` or `damaged`.
+    pub condition: &'static str,
+    /// What is damaged.
+    pub damage: Option<String>,
+    pub free_bytes: Option<u64>,
+    pub checkpoint_bytes: u64,
+    pub quarantine: Vec<SetAside>,
+}
+
+/// Data that was set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SetAside {
+    /// Below `quarantine/` in the data directory.
+    pub directory: String,
+    pub unix_ms: Option<u64>,
+    pub reason: String,
+}
+
+impl View {
+    /// A server by its name.
+    pub fn server(&self, name: &str) -> Option<&Server> {
+        self.servers.iter().find(|server| server.name.as_deref() == Some(name))
     }
 }
 
-fn view(asked: &[Asked]) -> View {
+/// Puts together what the servers said.
+pub fn view(asked: &[Asked]) -> View {
     let answers: Vec<&Answer> = asked.iter().filter_map(|asked| asked.answer.as_ref().ok()).collect();
     // A server that was cut off may not know that another one leads; one with a newer term does. One that leads but
     // hears from nobody names no leader.
@@ -95,13 +86,23 @@ fn view(asked: &[Asked]) -> View {
     let mut servers: Vec<Server> = Vec::new();
     let mut problems = Vec::new();
     for Asked { address, answer } in asked {
-        let row = answers.iter().flat_map(|a| &a.servers).find(|row| row.server.address == *address);
+        // The leader knows best.
+        let tables = leading.into_iter().chain(answers.iter().copied());
+        let row = tables.flat_map(|a| &a.servers).find(|row| row.server.address == *address);
         match answer {
             Ok(answer) => servers.push(Server::of(answer, address, leading)),
             Err(reason) => {
                 let name = row.map(|row| row.server.name.to_string());
                 problems.push(format!("{} does not answer here: {reason}", name.as_deref().unwrap_or(address)));
-                servers.push(Server { name, address: address.clone(), ..Server::default() });
+                servers.push(Server {
+                    name,
+                    address: address.clone(),
+                    incarnation: row.and_then(|row| row.incarnation),
+                    voter: row.map(|row| row.voter),
+                    lag: row.and_then(|row| row.lag),
+                    drained: row.is_some_and(|row| row.drained),
+                    ..Server::default()
+                });
             }
         }
     }
@@ -156,72 +157,45 @@ impl Server {
             committed_index: Some(answer.committed_index),
             applied_index: Some(answer.applied_index),
             lag,
-            digest: Some(format!("{:016x}", answer.digest)),
+            digest: answer.digest.map(|digest| format!("{digest:016x}")),
             checkpoint_index: Some(answer.checkpoint_index),
             log_bytes: Some(answer.log_bytes),
+            drained: own(leading.unwrap_or(answer)).is_some_and(|row| row.drained),
+            serves: Some(answer.serves),
+            sessions: Some(answer.sessions),
+            disk: answer.disk.as_ref().map(Disk::of),
         }
     }
 }
 
-fn text(view: &View) -> String {
-    let mut text = match (&view.leader, &view.cluster) {
-        (Some(leader), _) => format!("{leader} leads, in term {}", view.term),
-        (None, Some(_)) => "no leader: nothing is accepted until there is one".to_owned(),
-        (None, None) => "no cluster is founded yet: every listed server must be there for that".to_owned(),
-    };
-    text.push_str(&format!("; {} clients, {} messages wait", grouped(view.clients), grouped(view.waiting)));
-    if let Some(cluster) = &view.cluster {
-        text.push_str(&format!("; cluster {cluster}"));
-    }
-    text.push_str("\n\n");
-    let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
-    let rows: Vec<_> = view
-        .servers
-        .iter()
-        .map(|server| {
-            [
-                server.name.clone().unwrap_or_else(|| "?".to_owned()),
-                server.address.clone(),
-                match server.role.as_deref() {
-                    Some("leader") if server.leader.is_none() => "leader, cut off".to_owned(),
-                    Some(role) => role.to_owned(),
-                    None => "no answer".to_owned(),
-                },
-                number(server.term),
-                number(server.committed_index),
-                number(server.applied_index),
-                number(server.lag),
-                number(server.checkpoint_index),
-                server.log_bytes.map_or_else(|| "-".to_owned(), size),
-                server.digest.clone().unwrap_or_else(|| "-".to_owned()),
-            ]
-        })
-        .collect();
-    let heads = [
-        ("SERVER", Side::Left),
-        ("ADDRESS", Side::Left),
-        ("ROLE", Side::Left),
-        ("TERM", Side::Right),
-        ("COMMITTED", Side::Right),
-        ("APPLIED", Side::Right),
-        ("LAG", Side::Right),
-        ("CHECKPOINT", Side::Right),
-        ("LOG", Side::Right),
-        ("STATE DIGEST", Side::Left),
-    ];
-    text.push_str(&render(heads, &rows));
-    if !view.problems.is_empty() {
-        text.push('\n');
-        for problem in &view.problems {
-            text.push_str(&format!("  {problem}\n"));
+impl Disk {
+    fn of(disk: &DiskStatus) -> Self {
+        let (condition, damage) = match &disk.condition {
+            DiskCondition::Good => ("good", None),
+            DiskCondition::Full => ("full", None),
+            DiskCondition::Hangs => ("hangs", None),
+            DiskCondition::Damaged(reason) => ("damaged", Some(reason.clone())),
+        };
+        let set_aside = disk.quarantine.iter().map(|it| SetAside {
+            directory: it.directory.clone(),
+            unix_ms: it.unix_ms,
+            reason: it.reason.clone(),
+        });
+        Self {
+            place: disk.place.clone(),
+            condition,
+            damage,
+            free_bytes: disk.free_bytes,
+            checkpoint_bytes: disk.checkpoint_bytes,
+            quarantine: set_aside.collect(),
         }
     }
-    text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::observe::made::{address, status};
+    use super::super::super::observe::made::{address, status};
+    use super::super::text::text;
     use super::*;
 
     fn answered(server: &str, role: &str, leader: Option<&str>, reaches: &[&str]) -> Asked {
