@@ -182,18 +182,18 @@ impl PostOffice {
     pub fn digest(&self) -> u64 {
         let mut digesting = Digesting::default();
         loop {
-            if let Some(digest) = self.digest_some(&mut digesting, usize::MAX) {
+            if let Some(digest) = self.digest_some(&mut digesting, self.applied, usize::MAX) {
                 return digest;
             }
         }
     }
 
-    /// Goes on computing [`Self::digest`], over about so many records, and gives it at the end. If something was applied
-    /// since the last call it begins anew: so whoever must not hold the state up for long asks again and again, and
-    /// comes to the end once nothing is applied for a while.
-    pub fn digest_some(&self, digesting: &mut Digesting, records: usize) -> Option<u64> {
-        if digesting.applied != self.applied {
-            *digesting = Digesting { applied: self.applied, ..Digesting::default() };
+    /// Goes on computing [`Self::digest`], over about so many records, and gives it at the end. `applied` is the last entry
+    /// that is in the state, whatever it was: if there was one since the last call it begins anew. So whoever must not hold
+    /// the state up for long asks again and again, and comes to the end once nothing is applied for a while.
+    pub fn digest_some(&self, digesting: &mut Digesting, applied: u64, records: usize) -> Option<u64> {
+        if digesting.applied != applied {
+            *digesting = Digesting { applied, ..Digesting::default() };
         }
         let mut left = records;
         while left > 0 {
