@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 
 use serde_json::Value;
 use support::traffic::{Plan, Traffic};
@@ -132,42 +132,95 @@ async fn every_server_is_drained_restarted_and_undrained_under_traffic() {
     cluster.wait_until_equal();
 }
 
+/// `restante cluster` with three servers.
+struct Command {
+    directory: tempfile::TempDir,
+    addresses: Vec<String>,
+    child: Child,
+}
+
+impl Command {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let ports = free_ports(3);
+        let list = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
+        let child = restante()
+            .args(["cluster", "--ports", &list, "--data"])
+            .arg(directory.path().join("data"))
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("the cluster can be started");
+        Self { directory, addresses: ports.iter().map(|port| format!("127.0.0.1:{port}")).collect(), child }
+    }
+
+    fn told(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Every process that was started, in order.
+    fn pids(&self) -> Vec<u32> {
+        let pid = |line: &str| line.rsplit_once("(pid ")?.1.trim_end_matches(')').parse().ok();
+        self.told().lines().filter_map(pid).collect()
+    }
+
+    fn restart(&self) -> Ran {
+        run(restante().args(["cluster", "restart", "--rolling", "--data"]).arg(self.directory.path().join("data")))
+    }
+
+    fn stop(&mut self) -> ExitStatus {
+        signal(self.child.id(), "TERM");
+        wait_for("the cluster to stop", || self.child.try_wait().expect("it can be waited for"))
+    }
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        // Its servers end with it.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_by_one_command_under_traffic() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let data = directory.path().join("data");
-    let ports = free_ports(3);
-    let list = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let addresses: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-    let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
-    let mut all = restante()
-        .args(["cluster", "--ports", &list, "--data"])
-        .arg(&data)
-        .stdout(log.try_clone().expect("a second handle"))
-        .stderr(log)
-        .spawn()
-        .expect("the cluster can be started");
-    let told = || std::fs::read_to_string(directory.path().join("log")).unwrap_or_default();
-    let pids = || -> Vec<u32> {
-        let pid = |line: &str| line.rsplit_once("(pid ")?.1.trim_end_matches(')').parse().ok();
-        told().lines().filter_map(pid).collect()
-    };
-    let traffic = Traffic::start(addresses, plan()).await;
+    let mut all = Command::start();
+    let traffic = Traffic::start(all.addresses.clone(), plan()).await;
     traffic.goes_on(50);
-    assert_eq!(pids().len(), 3, "{}", told());
-    let restarted = run(restante().args(["cluster", "restart", "--rolling", "--data"]).arg(&data));
+    assert_eq!(all.pids().len(), 3, "{}", all.told());
+    let restarted = all.restart();
     assert!(restarted.clone().ok().contains("all servers were restarted"), "{restarted:#?}");
     assert!(restarted.stderr.contains("a is drained") && restarted.stderr.contains("c is back"), "{restarted:#?}");
-    let pids = pids();
-    assert_eq!(pids.len(), 6, "{}", told());
+    let pids = all.pids();
+    assert_eq!(pids.len(), 6, "{}", all.told());
     assert_eq!(pids.iter().map(|pid| lives(*pid)).collect::<Vec<_>>(), [false, false, false, true, true, true]);
     traffic.goes_on(50);
     traffic.finish().await;
-    signal(all.id(), "TERM");
-    let status = wait_for("the cluster to stop", || all.try_wait().expect("it can be waited for"));
-    assert!(status.success(), "{}", told());
-    run(restante().args(["cluster", "restart", "--rolling", "--data"]).arg(&data))
-        .fails(4, "no `restante cluster` runs");
+    assert!(all.stop().success(), "{}", all.told());
+    all.restart().fails(4, "no `restante cluster` runs");
+}
+
+#[test]
+fn a_rolling_restart_counts_who_belongs_to_the_cluster_and_leaves_alone_who_does_not() {
+    let mut all = Command::start();
+    let d = format!("127.0.0.1:{}", free_ports(1)[0]);
+    let operate = |arguments: &[&str]| run(restante().args(["--servers", &all.addresses.join(",")]).args(arguments));
+    operate(&["server", "remove", "c"]).ok();
+    let mut serve = restante();
+    serve.args(["serve", "--name", "d", "--die-with-parent", &std::process::id().to_string(), "--data"]);
+    serve.arg(all.directory.path().join("d"));
+    serve.args(["--cluster", &format!("a={},d={d}", all.addresses[0])]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut joins = serve.spawn().expect("it can be started");
+    operate(&["server", "add", &format!("d={d}")]).ok();
+    let restarted = all.restart();
+    assert!(restarted.clone().ok().contains("all servers were restarted"), "{restarted:#?}");
+    let says = ["a is back", "b is back", "c does not belong to the cluster, and is left alone"];
+    assert!(says.iter().all(|text| restarted.stderr.contains(text)), "{restarted:#?}");
+    assert_eq!(all.pids().len(), 5, "{}", all.told());
+    joins.kill().expect("it runs");
+    joins.wait().expect("it ends");
+    all.stop();
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use restante::client::{Client, Error, Status, StatusDetail};
-use restante::wire::Refusal;
+use restante::client::{Client, Error, ServerRow, Status, StatusDetail};
+use restante::wire::{Refusal, ServerAddress};
 use restante::world::{RealWorld, World};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -26,7 +26,8 @@ const CAUGHT_UP: u64 = 64;
 /// How long a request of ours may take.
 const REQUEST: Duration = Duration::from_secs(15);
 
-/// Restarts all servers. Says how far it is.
+/// Restarts the servers of this command that belong to the cluster; others that do are counted, and left alone. Says how
+/// far it is.
 ///
 /// # Errors
 /// Another restart is under way, or a server does not come back: then the rest is not touched.
@@ -46,15 +47,18 @@ pub async fn restart(supervisor: &Arc<Supervisor>, progress: &UnboundedSender<St
     let mut order: Vec<usize> = (0..supervisor.servers.len()).collect();
     order.sort_by_key(|number| status.leader.as_ref() == Some(&supervisor.servers[*number].name));
     for number in order {
-        let server = &supervisor.servers[number];
-        let name = &server.name;
-        let was_drained = status.servers.iter().any(|row| row.server.name == *name && row.drained);
-        check_majority(supervisor, number, &tell).await?;
-        let drained = drain(&client, supervisor, number, &tell).await?;
+        let name = &supervisor.servers[number].name;
+        let Some(row) = status.servers.iter().find(|row| row.server.name == *name) else {
+            tell(format!("{name} does not belong to the cluster, and is left alone"));
+            continue;
+        };
+        let (was_drained, server) = (row.drained, &row.server);
+        check_majority(&client, server, &tell).await?;
+        let drained = drain(&client, server, status.servers.len() == 1, &tell).await?;
         supervisor.stop(number).await;
         tell(format!("{name} has stopped, and starts again"));
         supervisor.start(number)?;
-        if RealWorld::timeout(CATCHES_UP, is_back(supervisor, number)).await.is_err() {
+        if RealWorld::timeout(CATCHES_UP, is_back(&client, server)).await.is_err() {
             let still =
                 if drained { format!(" It is drained: `restante server undrain {name}`.") } else { String::new() };
             let text = format!("{name} has not come back within {CATCHES_UP:?}; the others were left alone.{still}");
@@ -63,7 +67,7 @@ pub async fn restart(supervisor: &Arc<Supervisor>, progress: &UnboundedSender<St
         if drained && !was_drained {
             client.undrain_server(name).await?;
             let serves = async {
-                while !own_status(supervisor, number).await.is_some_and(|own| own.serves) {
+                while !own_status(server).await.is_some_and(|own| own.serves) {
                     RealWorld::sleep(LOOK).await;
                 }
             };
@@ -76,12 +80,13 @@ pub async fn restart(supervisor: &Arc<Supervisor>, progress: &UnboundedSender<St
     Ok(())
 }
 
-/// Makes sure that the cluster goes on without that server. One or two servers cannot; that is told.
-async fn check_majority(supervisor: &Supervisor, number: usize, tell: &impl Fn(String)) -> Result<(), Failure> {
-    let all = supervisor.servers.len();
-    let name = &supervisor.servers[number].name;
-    let answers = futures::future::join_all((0..all).map(|n| own_status(supervisor, n))).await;
-    let others = answers.iter().enumerate().filter(|(n, answer)| *n != number && answer.is_some()).count();
+/// Makes sure that the cluster goes on without that server. One or two voters cannot; that is told.
+async fn check_majority(client: &Client, server: &ServerAddress, tell: &impl Fn(String)) -> Result<(), Failure> {
+    let name = &server.name;
+    let mut voters = client.status().await?.servers;
+    voters.retain(|row| row.voter);
+    let all = voters.len();
+    let others = answers(voters.iter().filter(|row| row.server.name != *name)).await.len();
     if others > all / 2 {
         return Ok(());
     }
@@ -95,23 +100,15 @@ async fn check_majority(supervisor: &Supervisor, number: usize, tell: &impl Fn(S
     Err(Failure::new(Exit::Refused, text))
 }
 
-/// Drains a server, and waits until nobody is there any more. False where no other one could serve.
-async fn drain(
-    client: &Client,
-    supervisor: &Supervisor,
-    number: usize,
-    tell: &impl Fn(String),
-) -> Result<bool, Failure> {
-    let server = &supervisor.servers[number];
+/// Drains a server, and waits until nobody is there any more. False where it is the only one.
+async fn drain(client: &Client, server: &ServerAddress, alone: bool, tell: &impl Fn(String)) -> Result<bool, Failure> {
     match client.drain_server(&server.name).await {
         Ok(()) => {}
-        Err(Error::Refused(Refusal::NobodyElseServes { .. })) if supervisor.servers.len() == 1 => {
-            return Ok(false);
-        }
+        Err(Error::Refused(Refusal::NobodyElseServes { .. })) if alone => return Ok(false),
         Err(error) => return Err(Failure::from(error).while_doing(format_args!("cannot drain {}", server.name))),
     }
     let moved = async {
-        while !own_status(supervisor, number).await.is_none_or(|own| !own.serves && own.sessions == 0) {
+        while !own_status(server).await.is_none_or(|own| !own.serves && own.sessions == 0) {
             RealWorld::sleep(LOOK).await;
         }
     };
@@ -122,13 +119,14 @@ async fn drain(
 }
 
 /// Waits until the leader says that it votes and has everything.
-async fn is_back(supervisor: &Supervisor, number: usize) {
-    let name = &supervisor.servers[number].name;
+async fn is_back(client: &Client, server: &ServerAddress) {
     loop {
-        let answers = futures::future::join_all((0..supervisor.servers.len()).map(|n| own_status(supervisor, n))).await;
-        let own = answers[number].as_ref();
-        let leading = answers.iter().flatten().find(|a| a.role == "leader" && a.leader.as_ref() == Some(&a.server));
-        let row = leading.and_then(|a| a.servers.iter().find(|row| row.server.name == *name));
+        // The client may be on its way from one server to the next.
+        let listed = client.status().await.map_or_else(|_| Vec::new(), |status| status.servers);
+        let answers = answers(listed.iter()).await;
+        let own = answers.iter().find(|answer| answer.server == server.name);
+        let leading = answers.iter().find(|a| a.role == "leader" && a.leader.as_ref() == Some(&a.server));
+        let row = leading.and_then(|a| a.servers.iter().find(|row| row.server.name == server.name));
         let caught_up = row.is_some_and(|row| row.voter && row.lag.is_some_and(|lag| lag <= CAUGHT_UP));
         if caught_up && own.is_some_and(|own| own.leader.is_some()) {
             return;
@@ -137,10 +135,14 @@ async fn is_back(supervisor: &Supervisor, number: usize) {
     }
 }
 
+/// What these servers say of themselves, as far as they answer.
+async fn answers(rows: impl Iterator<Item = &ServerRow>) -> Vec<Status> {
+    futures::future::join_all(rows.map(|row| own_status(&row.server))).await.into_iter().flatten().collect()
+}
+
 /// What a server says of itself, if it answers.
-async fn own_status(supervisor: &Supervisor, number: usize) -> Option<Status> {
-    let server = &supervisor.servers[number];
-    let status = observe::ask(&server.address(), ANSWER, StatusDetail::default()).await.answer.ok()?;
+async fn own_status(server: &ServerAddress) -> Option<Status> {
+    let status = observe::ask(&server.address, ANSWER, StatusDetail::default()).await.answer.ok()?;
     // A client that is sent away goes on at another server, whose answer is not this one's.
     (status.server == server.name).then_some(status)
 }
