@@ -147,11 +147,11 @@ impl Hand {
             }
         }
         self.stream = Some(Stream { last: number, confirmed, ..stream });
-        self.forge::<W>(stream, number, &to, &send).await;
+        self.forge::<W>(stream, number, &to, &send, too_early).await;
     }
 
     /// Another message under a number that is used: never taken for new, nor for the one that used it.
-    async fn forge<W: World>(&mut self, stream: Stream, number: u64, to: &str, send: &SendKey) {
+    async fn forge<W: World>(&mut self, stream: Stream, number: u64, to: &str, send: &SendKey, too_early: u32) {
         if !self.seat.random.random_bool(0.3) {
             return;
         }
@@ -168,6 +168,8 @@ impl Hand {
         });
         match failure.await {
             None | Some(SendFailure::OtherContent | SendFailure::AlreadyAnswered | SendFailure::Unavailable(_)) => {}
+            // An earlier copy's.
+            Some(SendFailure::WindowFull { .. }) if too_early > 0 => {}
             Some(SendFailure::StreamClosed) => self.stream = None,
             Some(other) => {
                 let why = Why::Other(format!("another message under its number was answered by {other}"));
