@@ -1,5 +1,6 @@
 //! The `restante` command.
 
+mod bench;
 mod cli;
 
 fn main() -> std::process::ExitCode {

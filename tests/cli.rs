@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use support::{Ran, free_ports, lives, restante, run, signal, wait_for};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "serve",
     "cluster",
     "register",
@@ -26,6 +26,7 @@ const COMMANDS: [&str; 14] = [
     "completions",
     "man",
     "demo",
+    "bench",
 ];
 
 fn ran(arguments: &[&str]) -> Ran {
@@ -53,7 +54,7 @@ fn every_command_teaches_by_example() {
 
 #[test]
 fn whatever_prints_for_programs_has_json() {
-    for command in ["register", "deregister", "send", "listen", "chat", "who", "status", "demo"] {
+    for command in ["register", "deregister", "send", "listen", "chat", "who", "status", "demo", "bench"] {
         assert!(ran(&[command, "--help"]).ok().contains("--json"), "{command}");
     }
     for command in ["list", "add", "remove", "transfer", "drain", "undrain"] {

@@ -29,7 +29,7 @@ const SEAMS: &[(&str, &str)] = &[
     ("tokio::sync::watch", "world::watch"),
 ];
 /// Where the seams are, and where a person's own machine is meant: the command runs on no simulated one.
-const OUTSIDE: &[&str] = &["src/world/", "src/cli/", "src/main.rs"];
+const OUTSIDE: &[&str] = &["src/world/", "src/cli/", "src/bench/", "src/main.rs"];
 /// Worlds of their own, for tests.
 const WORLDS: &[(&str, &str)] = &[("src/storage/testing.rs", "a world that runs everything inline")];
 

@@ -1,4 +1,4 @@
-//! Servers as child processes of this one: for `cluster` and `demo`.
+//! Servers as child processes of this one: for `cluster`, `demo` and `bench`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -67,6 +67,29 @@ pub async fn check_ports(ports: &Ports, command: &str) -> Result<(), Failure> {
             .hint(format!("Stop what listens there, or use others: restante {command} --ports {}", others.join(","))));
     }
     Ok(())
+}
+
+/// So many ports that are free, from below those that the system gives to outgoing connections: a server that is down
+/// for a while is to find its port free when it comes back.
+///
+/// # Errors
+/// There are not so many.
+pub async fn free_ports(count: usize) -> Result<Ports, Failure> {
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    let mut ports = Vec::new();
+    for step in 0..COUNT {
+        // Processes that run side by side begin at different places.
+        let port = (FIRST + (std::process::id().wrapping_mul(97) + step) % COUNT) as u16;
+        if RealNetwork.listen(&format!("127.0.0.1:{port}")).await.is_ok() {
+            ports.push(port);
+            if ports.len() == count {
+                return Ok(Ports(ports));
+            }
+        }
+    }
+    Err(Failure::new(Exit::Failed, format!("there are no {count} free ports on 127.0.0.1"))
+        .hint("Name some with --ports."))
 }
 
 /// The command that runs `server` as one of `all`, with no output set up yet. It dies with this process, and is killed

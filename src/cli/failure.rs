@@ -26,7 +26,7 @@ pub enum Exit {
     DirectoryInUse = 6,
     /// The data directory is of another version or cluster, or damaged.
     BadData = 7,
-    /// The demo counted something that must not be.
+    /// The demo or a benchmark counted something that must not be.
     CountsOff = 8,
     /// The disk of a server failed.
     DiskFailed = 9,

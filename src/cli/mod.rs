@@ -1,9 +1,10 @@
 //! The command line: one file per subcommand, and what they share.
 //!
 //! Whatever talks to a cluster does so through [`restante::client`] alone; `serve` hands over to [`restante::server`].
-//! `cluster` and `demo` run servers as child processes of this very program.
+//! `cluster`, `demo` and `bench` run servers as child processes of this very program.
 
 mod backup;
+mod bench;
 mod chat;
 mod children;
 mod cluster;
@@ -15,6 +16,7 @@ mod files;
 mod generate;
 mod interrupt;
 mod listen;
+mod local;
 mod logging;
 mod observe;
 mod output;
@@ -70,7 +72,7 @@ Exit codes:
   0 done            1 failed                     2 wrong arguments
   3 refused         4 no server or no answer     5 address in use
   6 data directory in use, or not empty          7 data of another version or cluster, or damaged
-  8 the demo's counts are off                    9 the server's disk failed
+  8 counts of the demo or a benchmark are off    9 the server's disk failed
   130 interrupted";
 
 #[derive(Debug, Subcommand)]
@@ -91,6 +93,7 @@ enum Command {
     Completions(generate::Completions),
     Man(generate::Man),
     Demo(demo::Demo),
+    Bench(bench::Bench),
 }
 
 /// Runs the command that the process was given, and says how it ended.
@@ -107,9 +110,10 @@ pub fn main() -> ExitCode {
 fn start(arguments: &Arguments) -> Result<(), Failure> {
     let serves = matches!(arguments.command, Command::Serve(_));
     arguments.logging.start(serves)?;
-    // A server works on all cores. Everything else waits for servers, and its child processes must all be started by
-    // a thread that lives as long as the process does: Linux tells a child of its parent's death when that *thread* dies.
-    let mut builder = if serves {
+    // A server works on all cores, and so do the clients of a benchmark. Everything else waits for servers. Child
+    // processes must all be started by a thread that lives as long as the process does, as this one: Linux tells a child
+    // of its parent's death when that *thread* dies.
+    let mut builder = if serves || matches!(arguments.command, Command::Bench(_)) {
         tokio::runtime::Builder::new_multi_thread()
     } else {
         tokio::runtime::Builder::new_current_thread()
@@ -143,6 +147,7 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Man(man) => man.run(),
         Command::Config(config) => config.run(arguments.config.as_deref()),
         Command::Demo(demo) => demo.run().await,
+        Command::Bench(bench) => bench.run(reach).await,
     }
 }
 

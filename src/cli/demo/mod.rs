@@ -4,7 +4,6 @@ mod journal;
 mod narrator;
 mod players;
 mod report;
-mod servers;
 mod stage;
 
 use std::path::PathBuf;
@@ -15,10 +14,10 @@ use super::children;
 use super::failure::{Exit, Failure};
 use super::files;
 use super::interrupt::Interrupt;
+use super::local::Servers;
 use super::output::Output;
 use super::values::Ports;
 use narrator::Narrator;
-use servers::Servers;
 
 /// Show what Restante is for: kill the leader under traffic, and count what the clients got.
 ///

@@ -8,12 +8,12 @@ use restante::world::{Instant, RealWorld, World};
 use tokio::sync::mpsc;
 
 use super::super::failure::{Exit, Failure};
+use super::super::local::Servers;
 use super::super::output::{grouped, span};
 use super::journal::{self, Delivered, Journal, Who};
 use super::narrator::Narrator;
 use super::players::{self, Event, Player};
 use super::report::Report;
-use super::servers::Servers;
 use super::{PLAYERS, SERVERS};
 
 /// How long the traffic is spread over, if the cluster keeps up: time enough to be killed, missed and brought back in.

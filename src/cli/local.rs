@@ -1,16 +1,17 @@
-//! The demo's three servers: child processes that are killed, brought back and stopped.
+//! The servers of `demo` and `bench`: child processes that are killed, brought back and stopped.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use restante::wire::client::{Status, StatusDetail};
 use restante::world::{RealWorld, World};
+use rustix::process::Signal;
 use tokio::process::Child;
 
-use super::super::children::{self, Server};
-use super::super::failure::{Exit, Failure};
-use super::super::values::Ports;
-use super::super::{files, observe};
+use super::children::{self, Server};
+use super::failure::{Exit, Failure};
+use super::values::Ports;
+use super::{files, observe};
 
 /// How long the servers may take to find a leader or to catch up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,6 +25,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 pub struct Servers {
     all: Vec<Server>,
     children: Vec<Option<Child>>,
+    arguments: Vec<String>,
 }
 
 impl Servers {
@@ -34,7 +36,17 @@ impl Servers {
     pub fn new(ports: &Ports, data: &std::path::Path) -> Result<Self, Failure> {
         let all = children::servers(ports, data)?;
         let children = all.iter().map(|_| None).collect();
-        Ok(Self { all, children })
+        Ok(Self { all, children, arguments: Vec::new() })
+    }
+
+    /// More arguments for `serve`, for each of them.
+    pub fn set_arguments(&mut self, arguments: Vec<String>) {
+        self.arguments = arguments;
+    }
+
+    /// The process ids of those that run.
+    pub fn pids(&self) -> Vec<u32> {
+        self.children.iter().flatten().filter_map(Child::id).collect()
     }
 
     /// All of them, in order.
@@ -50,6 +62,7 @@ impl Servers {
         let server = &self.all[number];
         let log = files::open_log(&self.log_of(number))?;
         let mut command = children::command(server, &self.all)?;
+        command.args(&self.arguments);
         let stdout = log.try_clone().map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
         command.stdout(stdout).stderr(log);
         let child = command
@@ -74,6 +87,33 @@ impl Servers {
             .await
             .map_err(|error| Failure::new(Exit::Failed, format!("cannot kill server {name}: {error}")))?;
         Ok(pid)
+    }
+
+    /// Kills all that run, with SIGKILL, before it waits for any.
+    ///
+    /// # Errors
+    /// One cannot be waited for.
+    pub async fn kill_all(&mut self) -> Result<(), Failure> {
+        self.pids().into_iter().for_each(|pid| children::signal(pid, Signal::KILL));
+        for number in 0..self.all.len() {
+            if self.children[number].is_some() {
+                self.kill(number).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts those that do not run.
+    ///
+    /// # Errors
+    /// One cannot be started.
+    pub fn start_all(&mut self) -> Result<(), Failure> {
+        for number in 0..self.all.len() {
+            if self.children[number].is_none() {
+                self.start(number)?;
+            }
+        }
+        Ok(())
     }
 
     /// Looks whether a server has ended that was not to.
