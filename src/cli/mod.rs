@@ -110,14 +110,21 @@ pub fn main() -> ExitCode {
 fn start(arguments: &Arguments) -> Result<(), Failure> {
     let serves = matches!(arguments.command, Command::Serve(_));
     arguments.logging.start(serves)?;
-    // A server works on all cores, and so do the clients of a benchmark. Everything else waits for servers. Child
-    // processes must all be started by a thread that lives as long as the process does, as this one: Linux tells a child
-    // of its parent's death when that *thread* dies.
-    let mut builder = if serves || matches!(arguments.command, Command::Bench(_)) {
-        tokio::runtime::Builder::new_multi_thread()
-    } else {
-        tokio::runtime::Builder::new_current_thread()
+    // A server works on all cores unless it is told otherwise, and so do the clients of a benchmark. Everything else waits
+    // for servers. Child processes must all be started by a thread that lives as long as the process does, as this one:
+    // Linux tells a child of its parent's death when that *thread* dies.
+    let threads = match &arguments.command {
+        Command::Serve(serve) => serve.threads(),
+        Command::Bench(_) => None,
+        _ => Some(1),
     };
+    let mut builder = match threads {
+        Some(1) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if let Some(threads) = threads.filter(|threads| *threads > 1) {
+        builder.worker_threads(threads);
+    }
     let runtime = builder
         .enable_all()
         .build()

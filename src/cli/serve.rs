@@ -55,6 +55,12 @@ pub struct Serve {
           value_parser = values::durations, help_heading = "Elections")]
     election_timeout: (Duration, Duration),
 
+    /// Threads that the server works on, apart from those that wait for its disk [default: one for each core]
+    ///
+    /// One costs the least for each message, which pays where several servers share a few cores.
+    #[arg(long, value_name = "N", env = "RESTANTE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024),
+          help_heading = "Limits of this server")]
+    threads: Option<u16>,
     /// Connections this server accepts
     #[arg(long, value_name = "N", env = "RESTANTE_CONNECTIONS", default_value_t = limits::CONNECTIONS_DEFAULT,
           help_heading = "Limits of this server")]
@@ -129,6 +135,11 @@ pub struct Serve {
 }
 
 impl Serve {
+    /// The threads that it is to run on; `None` for one for each core.
+    pub fn threads(&self) -> Option<usize> {
+        self.threads.map(usize::from)
+    }
+
     /// Serves until a signal or an error ends it.
     ///
     /// # Errors
