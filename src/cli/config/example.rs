@@ -3,11 +3,12 @@
 use super::schema::Setting;
 
 /// For settings without a default, which depend on where a server is.
-const SAMPLES: [(&str, &str); 5] = [
+const SAMPLES: [(&str, &str); 6] = [
     ("name", "\"a\""),
     ("listen", "\"127.0.0.1:8080\""),
     ("cluster", "[\"a=127.0.0.1:8080\", \"b=127.0.0.1:8081\", \"c=127.0.0.1:8082\"]"),
     ("data", "\"/var/lib/restante/a\""),
+    ("threads", "2"),
     ("log", "\"info,restante::raft=debug\""),
 ];
 
