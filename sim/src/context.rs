@@ -408,6 +408,11 @@ impl Context {
         self.observed.borrow_mut().retain(|(of, kind), _| *of != host || !is_of_a_life(kind));
     }
 
+    /// What a host's code told last of this kind.
+    pub(crate) fn last_observed(&self, host: HostIndex, kind: &'static str) -> Option<Rc<str>> {
+        self.observed.borrow().get(&(host, kind)).cloned()
+    }
+
     /// What was observed since the last call.
     pub(crate) fn take_news(&self) -> Vec<News> {
         self.news.take()

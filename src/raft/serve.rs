@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use super::link::{Link, take};
 use super::messages::{self, AppendReply, SnapshotBegin};
 use super::state_machine::{Office, SnapshotData};
-use super::types::{Raft, Snapshot, TypeConfig};
+use super::types::{Raft, Snapshot, SnapshotMeta, TypeConfig};
+use crate::storage::{SealedSnapshot, is_full};
 use crate::wire::{frame, peer};
 use crate::world::{Event, Instant, World};
 
@@ -151,6 +152,26 @@ pub async fn serve_snapshot<W: World>(
         who: None,
         detail: format!("index={}", meta.last_log_id.map_or(0, |id| id.index)),
     });
+    let sealed = match receive_snapshot(&office, &mut link, &heard, &meta).await {
+        Err(error) if is_full(&error) => {
+            tracing::warn!(%error, "no room for a snapshot: it is to be sent again");
+            office.give_up_receiving().await;
+            return Err(error);
+        }
+        sealed => sealed?,
+    };
+    let snapshot: Snapshot<W> = Snapshot { meta, snapshot: SnapshotData::Received(sealed, PhantomData) };
+    let answer = raft.install_full_snapshot(vote, snapshot).await.map_err(io::Error::other)?;
+    link.writer.put(peer::SNAPSHOT_REPLY, &answer.vote).await
+}
+
+/// Its chunks, written down beside the checkpoint and synced.
+async fn receive_snapshot<W: World>(
+    office: &Office<W>,
+    link: &mut Link,
+    heard: &Heard,
+    meta: &SnapshotMeta,
+) -> io::Result<SealedSnapshot> {
     let mut writer = office.receive().await?;
     loop {
         let Some(frame) = W::timeout(CHUNK, link.reader.next()).await?? else {
@@ -169,9 +190,7 @@ pub async fn serve_snapshot<W: World>(
     if !writer.is_complete() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a snapshot ended before its last chunk"));
     }
-    let snapshot: Snapshot<W> = Snapshot { meta, snapshot: SnapshotData::Received(Box::new(writer), PhantomData) };
-    let answer = raft.install_full_snapshot(vote, snapshot).await.map_err(io::Error::other)?;
-    link.writer.put(peer::SNAPSHOT_REPLY, &answer.vote).await
+    office.seal(writer, meta).await
 }
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {

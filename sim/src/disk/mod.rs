@@ -80,6 +80,8 @@ struct State {
     dark: bool,
     /// The present process was given an error that the disk is to blame for.
     failed: bool,
+    /// The present process was told that there is no room, or little.
+    full: bool,
     /// Syncs that stand still, and until when: what they are of is durable then.
     stuck: Vec<(Duration, Node)>,
 }
@@ -100,6 +102,7 @@ impl Drive {
             fuse: None,
             dark: false,
             failed: false,
+            full: false,
             stuck: Vec::new(),
         };
         Self(Arc::new(Shared { host: host.to_owned(), state: Mutex::new(state) }))
@@ -169,9 +172,14 @@ impl Drive {
         state.limit = Some(state.limit.map_or(limit, |before| before.min(limit)));
     }
 
-    /// Whether the process that has it now was given an error for which the disk is to blame, or told that it is full.
+    /// Whether the process that has it now was given an error for which the disk is to blame.
     pub fn has_failed(&self) -> bool {
         self.0.state.lock().failed
+    }
+
+    /// Whether the process that has it now was told that there is no room, or not as much as it may want.
+    pub fn has_been_full(&self) -> bool {
+        self.0.state.lock().full
     }
 
     /// Bytes in use, in whole pages.
@@ -184,7 +192,7 @@ impl State {
     fn end_process(&mut self) {
         self.process += 1;
         self.locked = false;
-        self.failed = false;
+        (self.failed, self.full) = (false, false);
     }
 
     fn free(&self) -> u64 {
@@ -410,7 +418,7 @@ impl Disk for SimDisk {
     fn free_bytes(&self) -> io::Result<u64> {
         self.on_names("disk.free", "", Access::Read, |state| {
             // Whoever is told of little space may give up for that reason.
-            state.failed |= state.limit.is_some();
+            state.full |= state.limit.is_some();
             Ok(state.free())
         })
     }
@@ -471,6 +479,7 @@ impl File for SimFile {
         let result = self.disk.begin(Access::Change).and_then(|(mut state, cut)| {
             let probability = state.faults.write_error;
             if self.node.content.lock().growth(offset, bytes.len()) > state.free() {
+                state.full = true;
                 return Err(ErrorKind::StorageFull.into());
             }
             if cut || state.fails(probability) {
