@@ -126,13 +126,9 @@ impl Drive {
         state.end_process();
         state.fuse = None;
         state.dark = false;
-        // A sync that stood still has made nothing durable that a power cut does not happen to leave.
-        let now = context::with(context::Context::elapsed).unwrap_or_default();
-        for (until, node) in std::mem::take(&mut state.stuck) {
-            if until <= now {
-                node.sync();
-            }
-        }
+        // A sync that still stands still has made nothing durable that a power cut does not happen to leave.
+        state.end_stuck_syncs(context::with(context::Context::elapsed).unwrap_or_default());
+        state.stuck.clear();
         let State { root, random, .. } = &mut *state;
         directory::crash(root, random);
     }
@@ -206,6 +202,17 @@ impl State {
         fails
     }
 
+    /// Syncs that stood still until `now` at the latest have come to their end. They did before whatever is done next: what
+    /// fails then takes nothing of them away.
+    fn end_stuck_syncs(&mut self, now: Duration) {
+        self.stuck.retain(|(until, node)| {
+            if *until <= now {
+                node.sync();
+            }
+            *until > now
+        });
+    }
+
     /// Makes `node` durable now or, if syncs stand still, some time later; says how long whoever asked has to wait.
     fn sync(&mut self, node: Node) {
         let drawn = Duration::from_millis(self.delays.random_range(self.sync_ms.clone()));
@@ -216,7 +223,6 @@ impl State {
             node.sync();
         } else {
             cost += stuck;
-            self.stuck.retain(|(until, _)| *until > now);
             self.stuck.push((now + stuck, node));
         }
         context::with(|run| run.add_cost(cost));
@@ -255,6 +261,9 @@ impl SimDisk {
         }
         if state.dark {
             return Err(io::Error::other("the power is off"));
+        }
+        if !state.stuck.is_empty() {
+            state.end_stuck_syncs(context::with(context::Context::disk_time).unwrap_or_default());
         }
         let cut = access == Access::Change && state.fuse == Some(0);
         if cut {
