@@ -29,7 +29,7 @@ use restante::world::{Disk, File, OpenMode};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::directory::{DirectoryNode, FileNode, Node, directory_at, parent_of, parts};
-use crate::context;
+use crate::context::{self, Cost};
 use crate::random::{Stream, stream};
 use crate::trace::Event;
 
@@ -151,9 +151,9 @@ impl Drive {
         self.0.state.lock().dark
     }
 
-    /// What goes wrong from now on.
-    pub fn set_faults(&self, faults: DiskFaults) {
-        self.0.state.lock().faults = faults;
+    /// What goes wrong from now on. Gives what did until now.
+    pub fn set_faults(&self, faults: DiskFaults) -> DiskFaults {
+        std::mem::replace(&mut self.0.state.lock().faults, faults)
     }
 
     /// So many bytes fit; `None` is no limit.
@@ -216,15 +216,15 @@ impl State {
     /// Makes `node` durable now or, if syncs stand still, some time later; says how long whoever asked has to wait.
     fn sync(&mut self, node: Node) {
         let drawn = Duration::from_millis(self.delays.random_range(self.sync_ms.clone()));
-        let mut cost = drawn + self.faults.sync_delay;
+        let slowed = self.faults.sync_delay;
         let now = context::with(context::Context::disk_time).unwrap_or_default();
         let stuck = self.faults.stuck_until.saturating_sub(now);
         if stuck.is_zero() {
             node.sync();
         } else {
-            cost += stuck;
             self.stuck.push((now + stuck, node));
         }
+        let cost = Cost { all: drawn + slowed + stuck, slowed, stood_still: !stuck.is_zero() };
         context::with(|run| run.add_cost(cost));
     }
 }
