@@ -16,6 +16,7 @@ use rand::RngExt;
 
 use crate::network::Wire;
 use crate::random::{Stream, stream};
+use crate::scenario::Signal;
 use crate::trace::{Event, Trace};
 
 /// A host's place in [`Context`]; [`RUNNER`] is the runner itself.
@@ -44,6 +45,19 @@ struct HostState {
     clock: Clock,
     /// A bit of each snapshot that it receives changes on the way, and what says which one.
     flips: Option<Stream>,
+    /// Raised, and replaced, when its disk is less slow than it was.
+    disk_is_faster: Signal,
+}
+
+/// How long the disk operations of a piece of blocking work took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cost {
+    /// All of it.
+    pub(crate) all: Duration,
+    /// So much of it since syncs are slow for now.
+    pub(crate) slowed: Duration,
+    /// A sync stood still until a moment that is fixed.
+    pub(crate) stood_still: bool,
 }
 
 /// How a host's clocks differ from the simulation's.
@@ -99,7 +113,7 @@ pub(crate) struct Context {
     between_steps: Cell<Option<Duration>>,
     last_time: Cell<Duration>,
     in_blocking: Cell<bool>,
-    cost: Cell<Duration>,
+    cost: Cell<Cost>,
     outside_blocking: Cell<u64>,
     panics: RefCell<Vec<Panicked>>,
     /// The ends of connections that are open, oldest first.
@@ -178,6 +192,7 @@ impl Context {
             gate: Gate::default(),
             clock: Clock::RIGHT,
             flips: None,
+            disk_is_faster: Signal::default(),
         });
         hosts.len() - 1
     }
@@ -302,7 +317,7 @@ impl Context {
     }
 
     /// Runs blocking work inline; also returns how long its disk operations took.
-    pub(crate) fn run_blocking<T>(&self, work: impl FnOnce() -> T) -> (T, Duration) {
+    pub(crate) fn run_blocking<T>(&self, work: impl FnOnce() -> T) -> (T, Cost) {
         let outer = (self.in_blocking.replace(true), self.cost.take());
         let value = work();
         self.in_blocking.set(outer.0);
@@ -310,14 +325,28 @@ impl Context {
     }
 
     /// A disk operation took so long.
-    pub(crate) fn add_cost(&self, cost: Duration) {
-        self.cost.set(self.cost.get() + cost);
+    pub(crate) fn add_cost(&self, cost: Cost) {
+        let Cost { all, slowed, stood_still } = self.cost.get();
+        let stood_still = stood_still || cost.stood_still;
+        self.cost.set(Cost { all: all + cost.all, slowed: slowed + cost.slowed, stood_still });
+    }
+
+    /// Raised when the current host's disk is less slow than it is now.
+    pub(crate) fn disk_is_faster(&self) -> Signal {
+        self.hosts.borrow()[self.current.get()].disk_is_faster.clone()
+    }
+
+    /// A host's disk is less slow from now on.
+    pub(crate) fn disk_became_faster(&self, host: HostIndex) {
+        let signal = std::mem::take(&mut self.hosts.borrow_mut()[host].disk_is_faster);
+        let _entered = self.enter(host);
+        signal.raise();
     }
 
     /// When the present disk operation begins: those before it in the same blocking work have taken their time already,
     /// which the work waits for when it is done.
     pub(crate) fn disk_time(&self) -> Duration {
-        self.elapsed() + self.cost.get()
+        self.elapsed() + self.cost.get().all
     }
 
     /// Tells that a disk operation runs. Outside of `World::blocking` it would hold up a thread of the real runtime.
@@ -406,6 +435,11 @@ impl Context {
     pub(crate) fn forget_observed(&self, host: HostIndex) {
         let is_of_a_life = |kind: &str| matches!(kind, "standing" | "role");
         self.observed.borrow_mut().retain(|(of, kind), _| *of != host || !is_of_a_life(kind));
+    }
+
+    /// What a host's code told last of this kind.
+    pub(crate) fn last_observed(&self, host: HostIndex, kind: &'static str) -> Option<Rc<str>> {
+        self.observed.borrow().get(&(host, kind)).cloned()
     }
 
     /// What was observed since the last call.

@@ -84,6 +84,7 @@ pub const PLACES: &[Place] = &[
     told("the log purged"),
     told("a snapshot sent"),
     told("a snapshot installed"),
+    told("a snapshot found no room").rare(),
     told("bodies read back from the checkpoint"),
     // Disks.
     told("a write of the log failed").rare(),

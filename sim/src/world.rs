@@ -11,12 +11,13 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use rand::TryRng;
 use restante::world::{Event as Observed, Instant, World};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use crate::context::Panicked;
-use crate::context::{self, Context, HostIndex};
+use crate::context::{self, Context, Cost, HostIndex};
 use crate::trace::Event;
 
 /// The world of the run that this thread is in.
@@ -77,8 +78,8 @@ impl World for SimWorld {
             // The machine stopped in the middle of this work: nobody learns how it went.
             std::future::pending::<()>().await;
         }
-        if !cost.is_zero() {
-            wait(cost).await;
+        if !cost.all.is_zero() {
+            wait_for_disk(cost).await;
         }
         value
     }
@@ -141,6 +142,20 @@ async fn wait(duration: Duration) {
         tokio::task::yield_now().await;
     } else {
         tokio::time::sleep(duration).await;
+    }
+}
+
+/// Waits for what disk operations took. They were drawn before they took their time: if the disk is slow no more when that
+/// is not over, it is not for those that are left.
+async fn wait_for_disk(cost: Cost) {
+    if cost.slowed.is_zero() || cost.stood_still {
+        return wait(cost.all).await;
+    }
+    let (begun, faster) = context::expect(|run| (run.elapsed(), run.disk_is_faster()));
+    let (over, faster) = (Box::pin(wait(cost.all)), Box::pin(faster.raised()));
+    if let Either::Right(_) = select(over, faster).await {
+        let left = (begun + cost.all).saturating_sub(context::expect(Context::elapsed));
+        wait(left.mul_f64(1.0 - cost.slowed.div_duration_f64(cost.all))).await;
     }
 }
 

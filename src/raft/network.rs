@@ -39,6 +39,8 @@ const PROGRESS: Duration = Duration::from_secs(2);
 const CONNECT: Duration = Duration::from_millis(500);
 /// How long one chunk of a snapshot may take.
 const CHUNK: Duration = Duration::from_secs(10);
+/// Who takes a snapshot in says more often that it is at it.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Who this server is, as it says in every hello.
 #[derive(Debug, Clone)]
@@ -409,6 +411,19 @@ async fn send_snapshot<W: World>(
         after = chunk.last_key;
     }
     link.writer.put(peer::SNAPSHOT_END, &()).await?;
-    // The other end installs it now: as long as that takes, within reason.
-    W::timeout(Duration::from_secs(120), link.answer(peer::SNAPSHOT_REPLY)).await?
+    // The other end installs it now: as long as that takes, within reason. It says that it is at it, so that an answer
+    // that was lost is told from one that is yet to come: until it has one, this server sends that one nothing else.
+    let answer = async {
+        loop {
+            let frame = W::timeout(SILENCE, link.reader.next()).await??;
+            match frame.ok_or(io::ErrorKind::UnexpectedEof)? {
+                frame if frame.kind == peer::SNAPSHOT_GOES_ON => {}
+                frame if frame.kind == peer::SNAPSHOT_REPLY => return super::link::take(&frame.payload),
+                frame => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of kind {}", frame.kind)));
+                }
+            }
+        }
+    };
+    W::timeout(Duration::from_secs(120), answer).await?
 }

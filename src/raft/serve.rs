@@ -10,10 +10,11 @@ use futures::StreamExt;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest};
 use parking_lot::Mutex;
 
-use super::link::{Link, take};
+use super::link::{FrameReader, Link, take};
 use super::messages::{self, AppendReply, SnapshotBegin};
 use super::state_machine::{Office, SnapshotData};
-use super::types::{Raft, Snapshot, TypeConfig};
+use super::types::{Raft, Snapshot, SnapshotMeta, TypeConfig, Vote};
+use crate::storage::{SealedSnapshot, is_full};
 use crate::wire::{frame, peer};
 use crate::world::{Event, Instant, World};
 
@@ -24,6 +25,8 @@ const PIPELINE: usize = 64;
 const IDLE: Duration = Duration::from_secs(60);
 /// How long the next part of a snapshot may take; a leader that died sends none.
 const CHUNK: Duration = Duration::from_secs(10);
+/// How often it is said that a snapshot is being taken in.
+const GOES_ON: Duration = Duration::from_secs(1);
 
 /// When a leader was heard of last.
 #[derive(Debug, Default)]
@@ -145,15 +148,58 @@ pub async fn serve_snapshot<W: World>(
 ) -> io::Result<()> {
     let begin: SnapshotBegin = W::timeout(CHUNK, link.answer(peer::SNAPSHOT_BEGIN)).await??;
     let (vote, meta) = begin.check().map_err(invalid)?;
+    let Link { mut reader, mut writer } = link;
+    let taking_in = take_in::<W>(&raft, &office, &mut reader, &heard, vote, meta);
+    futures::pin_mut!(taking_in);
+    let answer = loop {
+        tokio::select! {
+            biased;
+            answer = &mut taking_in => break answer?,
+            () = W::sleep(GOES_ON) => {
+                // If the other end is gone: what openraft has been given it installs none the less.
+                let _ = writer.put(peer::SNAPSHOT_GOES_ON, &()).await;
+            }
+        }
+    };
+    writer.put(peer::SNAPSHOT_REPLY, &answer).await
+}
+
+async fn take_in<W: World>(
+    raft: &Raft<W>,
+    office: &Office<W>,
+    reader: &mut FrameReader,
+    heard: &Heard,
+    vote: Vote,
+    meta: SnapshotMeta,
+) -> io::Result<Vote> {
     let _receiving = office.receiving.lock().await;
     W::observe(|| Event {
         kind: "snapshot.receiving",
         who: None,
         detail: format!("index={}", meta.last_log_id.map_or(0, |id| id.index)),
     });
+    let sealed = match receive_snapshot(office, reader, heard, &meta).await {
+        Err(error) if is_full(&error) => {
+            tracing::warn!(%error, "no room for a snapshot: it is to be sent again");
+            office.give_up_receiving().await;
+            return Err(error);
+        }
+        sealed => sealed?,
+    };
+    let snapshot: Snapshot<W> = Snapshot { meta, snapshot: SnapshotData::Received(sealed, PhantomData) };
+    Ok(raft.install_full_snapshot(vote, snapshot).await.map_err(io::Error::other)?.vote)
+}
+
+/// Its chunks, written down beside the checkpoint and synced.
+async fn receive_snapshot<W: World>(
+    office: &Office<W>,
+    reader: &mut FrameReader,
+    heard: &Heard,
+    meta: &SnapshotMeta,
+) -> io::Result<SealedSnapshot> {
     let mut writer = office.receive().await?;
     loop {
-        let Some(frame) = W::timeout(CHUNK, link.reader.next()).await?? else {
+        let Some(frame) = W::timeout(CHUNK, reader.next()).await?? else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
         heard.note::<W>();
@@ -169,9 +215,7 @@ pub async fn serve_snapshot<W: World>(
     if !writer.is_complete() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a snapshot ended before its last chunk"));
     }
-    let snapshot: Snapshot<W> = Snapshot { meta, snapshot: SnapshotData::Received(Box::new(writer), PhantomData) };
-    let answer = raft.install_full_snapshot(vote, snapshot).await.map_err(io::Error::other)?;
-    link.writer.put(peer::SNAPSHOT_REPLY, &answer.vote).await
+    office.seal(writer, meta).await
 }
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::trouble::Trouble;
 use super::types::{EntryBody, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::post_office::{Answer, BatchVerdict, Change, Effect, PostOffice};
-use crate::storage::{Checkpoint, SnapshotReader, SnapshotWriter};
+use crate::storage::{Checkpoint, SealedSnapshot, SnapshotReader, SnapshotWriter, is_full};
 use crate::wire::client::SendFailure;
 use crate::wire::{Incarnation, Name, SendOutcome, SendRefusal, frame};
 use crate::world::{Disk, Event, World};
@@ -92,8 +92,8 @@ impl CheckpointMeta {
 pub enum SnapshotData<W: World> {
     /// A read transaction of the checkpoint.
     Reader(SnapshotReader),
-    /// All its chunks are on disk, and it has not taken the checkpoint's place yet.
-    Received(Box<SnapshotWriter>, std::marker::PhantomData<W>),
+    /// All of it is durable, and it has not taken the checkpoint's place yet.
+    Received(SealedSnapshot, std::marker::PhantomData<W>),
 }
 
 impl<W: World> Office<W> {
@@ -165,6 +165,29 @@ impl<W: World> Office<W> {
     pub async fn receive(&self) -> io::Result<SnapshotWriter> {
         let checkpoint = self.checkpoint.clone();
         Ok(W::blocking(move || checkpoint.snapshot_writer()).await?)
+    }
+
+    /// A snapshot that was received is made durable: what needs room is done before openraft has it, which takes a full
+    /// disk for the end.
+    ///
+    /// # Errors
+    /// The disk is full, so that it can be sent again when there is room; any other error of the disk ends the server.
+    pub(super) async fn seal(&self, writer: SnapshotWriter, meta: &SnapshotMeta) -> io::Result<SealedSnapshot> {
+        let meta = CheckpointMeta { applied: meta.last_log_id, membership: meta.last_membership.clone() }.encode();
+        let sealed = W::blocking(move || writer.seal(&meta)).await.map_err(io::Error::from);
+        match sealed {
+            Err(error) if is_full(&error) => Err(error),
+            sealed => self.trouble.note(sealed),
+        }
+    }
+
+    /// A snapshot found no room. What has come of it takes up the little that there may be.
+    pub(super) async fn give_up_receiving(&self) {
+        W::reached("a snapshot found no room");
+        let checkpoint = self.checkpoint.clone();
+        if let Err(error) = W::blocking(move || checkpoint.remove_unfinished()).await {
+            tracing::warn!(%error, "cannot remove what has come of a snapshot");
+        }
     }
 
     fn snapshot_of(checkpoint: &Checkpoint) -> io::Result<Option<Snapshot<W>>> {
@@ -261,7 +284,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData<W>) -> io::Result<()> {
-        let SnapshotData::Received(writer, _) = snapshot else {
+        let SnapshotData::Received(sealed, _) = snapshot else {
             // openraft installs the current snapshot at a start if it is ahead of what is applied. Ours is never:
             // the state machine starts out from it.
             return Ok(());
@@ -269,10 +292,10 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
         let office = self.0.clone();
         let _writing = office.writing.lock().await;
         let meta = CheckpointMeta { applied: meta.last_log_id, membership: meta.last_membership.clone() };
-        let (encoded, meta_id) = (meta.encode(), meta.applied);
+        let meta_id = meta.applied;
         let checkpoint = office.checkpoint.clone();
         let installed = W::blocking(move || {
-            writer.finish(&encoded)?;
+            sealed.install()?;
             load(&checkpoint)
         });
         let post_office = office.trouble.note(installed.await)?;
@@ -378,7 +401,7 @@ impl<W: World> RaftSnapshotBuilder<TypeConfig<W>> for Builder<W> {
                     let error = io::Error::from(error);
                     return match Office::snapshot_of(checkpoint) {
                         // The one before is as good as it was.
-                        Ok(Some(before)) if error.kind() == io::ErrorKind::StorageFull => Ok(before),
+                        Ok(Some(before)) if is_full(&error) => Ok(before),
                         _ => self.office.trouble.note(Err(error)),
                     };
                 }

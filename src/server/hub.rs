@@ -358,10 +358,15 @@ impl Books {
                 }
             }
             Effect::Sent { origin, stream, number, result } => {
-                if *origin == self.batches.origin {
+                let ours = *origin == self.batches.origin;
+                if ours {
                     self.sent_apart(*stream, *number, result);
                 }
-                if let Some(Route { session: id, .. }) = self.streams.get(stream).copied() {
+                // An outcome is every copy's. A failure is of one copy: one that came through another server, perhaps
+                // long ago, is that one's to tell. Ours follows.
+                if (ours || result.is_ok())
+                    && let Some(Route { session: id, .. }) = self.streams.get(stream).copied()
+                {
                     self.sent(id, *stream, *number, result);
                 }
             }

@@ -52,6 +52,23 @@ fn an_attachment_is_here_once_the_copy_that_came_through_here_was_applied() {
 }
 
 #[test]
+fn a_sends_outcome_is_every_copys_and_a_failure_is_of_the_copy_that_came_through_here() {
+    let (hub, id) = asked();
+    let stream = Id(9);
+    hub.lock().route_stream(stream, id);
+    let sent = |origin, result| Effect::Sent { origin, stream, number: Number(1), result };
+    let failure = SendFailure::WindowFull { window: 2 };
+    hub.effect(&sent(OTHER, Err(failure.clone())));
+    assert_eq!(told(&hub, id), []);
+    hub.effect(&sent(ORIGIN, Err(failure.clone())));
+    assert_eq!(told(&hub, id), [Reply::SendFailed { stream, number: Number(1), reason: failure }]);
+    let outcome = SendOutcome::Accepted(Position(1));
+    hub.effect(&sent(OTHER, Ok(outcome)));
+    hub.lock().wake();
+    assert_eq!(told(&hub, id), [Reply::Receipts { stream, first: Number(1), outcomes: vec![outcome] }]);
+}
+
+#[test]
 fn a_reader_that_everybody_knows_elsewhere_or_gone_gets_nothing_more_and_its_client_comes_again() {
     let (hub, id) = asked();
     hub.effect(&attached(ORIGIN, 2));

@@ -15,7 +15,10 @@ mod small_file;
 pub(crate) mod testing;
 pub mod wal;
 
-pub use checkpoint::{BLOCK_BYTES, Checkpoint, Chunk, ChunkRecords, SnapshotReader, SnapshotWriter, StorageError};
+pub use checkpoint::{
+    BLOCK_BYTES, Checkpoint, Chunk, ChunkRecords, SealedSnapshot, SnapshotReader, SnapshotWriter, StorageError,
+};
 pub use directory::{DataDirectory, Identity, OpenError};
 pub use seed::{Restoring, Seed};
+pub(crate) use wal::is_full;
 pub use wal::{Log, LogEntry, LogError, LogPlace, LogSettings, MetaKey};

@@ -48,6 +48,8 @@ pub const UNAVAILABLE: u8 = 33;
 pub const QUESTION: u8 = 34;
 /// Kind of the answer to [`QUESTION`]: a `Result<(), Refusal>`.
 pub const ANSWER: u8 = 35;
+/// Kind of a frame that says that a snapshot is still being taken in: it is not lost, and its answer will come.
+pub const SNAPSHOT_GOES_ON: u8 = 36;
 
 /// The answer to a [`Question`].
 pub type QuestionAnswer = Result<(), Refusal>;

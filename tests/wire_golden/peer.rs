@@ -170,6 +170,7 @@ fn magics_versions_and_kinds() {
         ("unavailable", peer::UNAVAILABLE),
         ("question", peer::QUESTION),
         ("answer", peer::ANSWER),
+        ("snapshot-goes-on", peer::SNAPSHOT_GOES_ON),
     ] {
         golden.check(&format!("kind.{label}"), &[kind]);
     }

@@ -302,6 +302,7 @@ impl Frames {
                 Said::new(Sort::Snapshot, format!("Part of a snapshot ({} B)", frame.payload.len()))
             }
             peer::SNAPSHOT_END => Said::new(Sort::Snapshot, "End of the snapshot"),
+            peer::SNAPSHOT_GOES_ON => Said::new(Sort::Snapshot, "The snapshot is still being taken in"),
             peer::SNAPSHOT_REPLY => Said::new(Sort::Snapshot, "Snapshot installed"),
             peer::TRANSFER_REPLY => Said::new(Sort::Vote, "Transfer answered"),
             peer::FORWARD_REFUSED => text(Sort::Batch),

@@ -29,7 +29,7 @@ use restante::world::{Disk, File, OpenMode};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::directory::{DirectoryNode, FileNode, Node, directory_at, parent_of, parts};
-use crate::context;
+use crate::context::{self, Cost};
 use crate::random::{Stream, stream};
 use crate::trace::Event;
 
@@ -80,6 +80,8 @@ struct State {
     dark: bool,
     /// The present process was given an error that the disk is to blame for.
     failed: bool,
+    /// The present process was told that there is no room, or little.
+    full: bool,
     /// Syncs that stand still, and until when: what they are of is durable then.
     stuck: Vec<(Duration, Node)>,
 }
@@ -100,6 +102,7 @@ impl Drive {
             fuse: None,
             dark: false,
             failed: false,
+            full: false,
             stuck: Vec::new(),
         };
         Self(Arc::new(Shared { host: host.to_owned(), state: Mutex::new(state) }))
@@ -123,13 +126,9 @@ impl Drive {
         state.end_process();
         state.fuse = None;
         state.dark = false;
-        // A sync that stood still has made nothing durable that a power cut does not happen to leave.
-        let now = context::with(context::Context::elapsed).unwrap_or_default();
-        for (until, node) in std::mem::take(&mut state.stuck) {
-            if until <= now {
-                node.sync();
-            }
-        }
+        // A sync that still stands still has made nothing durable that a power cut does not happen to leave.
+        state.end_stuck_syncs(context::with(context::Context::elapsed).unwrap_or_default());
+        state.stuck.clear();
         let State { root, random, .. } = &mut *state;
         directory::crash(root, random);
     }
@@ -152,9 +151,9 @@ impl Drive {
         self.0.state.lock().dark
     }
 
-    /// What goes wrong from now on.
-    pub fn set_faults(&self, faults: DiskFaults) {
-        self.0.state.lock().faults = faults;
+    /// What goes wrong from now on. Gives what did until now.
+    pub fn set_faults(&self, faults: DiskFaults) -> DiskFaults {
+        std::mem::replace(&mut self.0.state.lock().faults, faults)
     }
 
     /// So many bytes fit; `None` is no limit.
@@ -169,9 +168,14 @@ impl Drive {
         state.limit = Some(state.limit.map_or(limit, |before| before.min(limit)));
     }
 
-    /// Whether the process that has it now was given an error for which the disk is to blame, or told that it is full.
+    /// Whether the process that has it now was given an error for which the disk is to blame.
     pub fn has_failed(&self) -> bool {
         self.0.state.lock().failed
+    }
+
+    /// Whether the process that has it now was told that there is no room, or not as much as it may want.
+    pub fn has_been_full(&self) -> bool {
+        self.0.state.lock().full
     }
 
     /// Bytes in use, in whole pages.
@@ -184,7 +188,7 @@ impl State {
     fn end_process(&mut self) {
         self.process += 1;
         self.locked = false;
-        self.failed = false;
+        (self.failed, self.full) = (false, false);
     }
 
     fn free(&self) -> u64 {
@@ -198,19 +202,29 @@ impl State {
         fails
     }
 
+    /// Syncs that stood still until `now` at the latest have come to their end. They did before whatever is done next: what
+    /// fails then takes nothing of them away.
+    fn end_stuck_syncs(&mut self, now: Duration) {
+        self.stuck.retain(|(until, node)| {
+            if *until <= now {
+                node.sync();
+            }
+            *until > now
+        });
+    }
+
     /// Makes `node` durable now or, if syncs stand still, some time later; says how long whoever asked has to wait.
     fn sync(&mut self, node: Node) {
         let drawn = Duration::from_millis(self.delays.random_range(self.sync_ms.clone()));
-        let mut cost = drawn + self.faults.sync_delay;
+        let slowed = self.faults.sync_delay;
         let now = context::with(context::Context::disk_time).unwrap_or_default();
         let stuck = self.faults.stuck_until.saturating_sub(now);
         if stuck.is_zero() {
             node.sync();
         } else {
-            cost += stuck;
-            self.stuck.retain(|(until, _)| *until > now);
             self.stuck.push((now + stuck, node));
         }
+        let cost = Cost { all: drawn + slowed + stuck, slowed, stood_still: !stuck.is_zero() };
         context::with(|run| run.add_cost(cost));
     }
 }
@@ -247,6 +261,9 @@ impl SimDisk {
         }
         if state.dark {
             return Err(io::Error::other("the power is off"));
+        }
+        if !state.stuck.is_empty() {
+            state.end_stuck_syncs(context::with(context::Context::disk_time).unwrap_or_default());
         }
         let cut = access == Access::Change && state.fuse == Some(0);
         if cut {
@@ -410,7 +427,7 @@ impl Disk for SimDisk {
     fn free_bytes(&self) -> io::Result<u64> {
         self.on_names("disk.free", "", Access::Read, |state| {
             // Whoever is told of little space may give up for that reason.
-            state.failed |= state.limit.is_some();
+            state.full |= state.limit.is_some();
             Ok(state.free())
         })
     }
@@ -471,6 +488,7 @@ impl File for SimFile {
         let result = self.disk.begin(Access::Change).and_then(|(mut state, cut)| {
             let probability = state.faults.write_error;
             if self.node.content.lock().growth(offset, bytes.len()) > state.free() {
+                state.full = true;
                 return Err(ErrorKind::StorageFull.into());
             }
             if cut || state.fails(probability) {

@@ -1,6 +1,8 @@
 //! What each call makes durable, what each fault does.
 
 use super::*;
+use crate::context::Context;
+use crate::trace::{Lines, Trace};
 
 fn drive() -> Drive {
     Drive::new("a", 7, 0..=0)
@@ -214,6 +216,29 @@ fn what_a_failed_sync_left_in_memory_can_be_forgotten_and_what_is_yet_to_be_sync
     file.write_at(0, &[4; 512]).unwrap();
     file.forget(0, 1024);
     assert_eq!(read(&disk, "f").unwrap(), [[4; 512], [3; 512]].concat());
+}
+
+#[test]
+fn what_a_sync_that_stood_still_was_of_is_durable_when_it_ends() {
+    let installed = Context::install(7, 0, 0..=0, Trace::new(Lines::Discard));
+    let (drive, second) = (drive(), Duration::from_secs(1));
+    let at = |now: Duration| installed.0.set_between_steps(Some(now));
+    at(Duration::ZERO);
+    let disk = drive.attach();
+    let file = write(&disk, "f", &[1; 512]);
+    disk.sync_directory("").unwrap();
+    drive.set_faults(DiskFaults { stuck_until: second, ..DiskFaults::default() });
+    file.sync().unwrap();
+    at(second);
+    // Another one that stands still, and one that fails, take nothing of it away.
+    drive.set_faults(DiskFaults { stuck_until: second * 2, ..DiskFaults::default() });
+    write(&disk, "g", &[2; 512]).sync().unwrap();
+    file.write_at(512, &[3; 512]).unwrap();
+    drive.set_faults(DiskFaults { sync_error: 1.0, ..DiskFaults::default() });
+    assert!(file.sync().is_err());
+    file.forget(0, 1024);
+    drive.power_cut();
+    assert_eq!(read(&drive.attach(), "f").unwrap()[..512], [1; 512]);
 }
 
 #[test]

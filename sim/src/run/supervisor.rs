@@ -11,8 +11,9 @@ use crate::trace::Event;
 const PAUSE: Duration = Duration::from_millis(300);
 
 impl Runner<'_> {
-    /// Clears up after servers that ended because their disk gave them an error or has no room, and starts them again after a while,
-    /// however often. Any other end is left alone: it fails the run.
+    /// Clears up after servers that ended because their disk gave them an error, and starts them again after a while,
+    /// however often. So it is with one that has no room to begin with its work; one that was at it has to bear that its
+    /// disk is full. Any other end is left alone: it fails the run.
     pub(super) fn look_after_servers(&mut self) {
         let now = self.sim.elapsed();
         for at in self.hosts.servers() {
@@ -23,7 +24,11 @@ impl Runner<'_> {
                 continue;
             }
             let blames_disk = matches!(*host.ended.borrow(), Some(Err(Ending::Disk(_))));
-            let to_blame = host.drive.as_ref().is_some_and(crate::disk::Drive::has_failed);
+            // It tells where it stands once it has begun, and again when it has set aside what it had and begins anew.
+            let standing = self.context.last_observed(host.index, "standing");
+            let at_work = standing.is_some_and(|told| !told.starts_with("incarnation=none"));
+            let to_blame =
+                host.drive.as_ref().is_some_and(|drive| drive.has_failed() || (drive.has_been_full() && !at_work));
             if blames_disk && to_blame && host.down == 0 {
                 let ended = host.ended.take();
                 host.restart_at = Some(now + PAUSE);

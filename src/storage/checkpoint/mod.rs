@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 pub use blocks::BLOCK_BYTES;
 pub use database::Records;
 pub use error::StorageError;
-pub use snapshot::{Chunk, ChunkRecords, SnapshotReader, SnapshotWriter};
+pub use snapshot::{Chunk, ChunkRecords, SealedSnapshot, SnapshotReader, SnapshotWriter};
 
 use crate::post_office::Change;
 use crate::world::Disk;
@@ -174,13 +174,22 @@ impl Checkpoint {
     /// # Errors
     /// The disk's.
     pub fn snapshot_writer(&self) -> Result<SnapshotWriter, StorageError> {
+        self.remove_unfinished()?;
+        let number = self.inner.temporaries.fetch_add(1, Ordering::Relaxed);
+        SnapshotWriter::new(self.inner.clone(), number)
+    }
+
+    /// Removes what a writer left that did not come to its end, and a sealed snapshot that was not installed.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn remove_unfinished(&self) -> Result<(), StorageError> {
         for name in self.inner.disk.list(DIRECTORY)? {
             if name.ends_with(".new") {
                 self.inner.disk.remove(&format!("{DIRECTORY}/{name}"))?;
             }
         }
-        let number = self.inner.temporaries.fetch_add(1, Ordering::Relaxed);
-        SnapshotWriter::new(self.inner.clone(), number)
+        Ok(())
     }
 
     /// What was found damaged when it was needed, if anything was.

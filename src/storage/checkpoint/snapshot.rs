@@ -193,7 +193,8 @@ impl SnapshotWriter {
     /// Takes in the next chunk.
     ///
     /// # Errors
-    /// [`StorageError::BadChunk`]: it is damaged, or another one comes next; the disk's.
+    /// [`StorageError::BadChunk`]: it is damaged, or another one comes next; the disk's, also that it is full: then it is
+    /// all begun again when there is room.
     pub fn chunk(&mut self, chunk: &Bytes) -> Result<(), StorageError> {
         let ChunkRecords { after, records, end } = parse(chunk)?;
         if self.end || after != self.last_key {
@@ -208,6 +209,7 @@ impl SnapshotWriter {
             self.last_key = key.to_vec();
             changes.push(Change::Put { key: key.to_vec(), head: Vec::new(), content: value });
         }
+        self.inner.check_room(&changes)?;
         // Nothing counts before the end, so nothing needs to be synced before it.
         self.open.apply(&changes, None, false)?;
         self.end = end;
@@ -236,18 +238,43 @@ impl SnapshotWriter {
         self.end
     }
 
-    /// The last chunk is in: with `meta` as its meta value the snapshot becomes the checkpoint, durably and at once.
-    /// Readers of the one before go on reading that.
+    /// The last chunk is in: with `meta` as its meta value the snapshot is made durable. That is all that needs room on
+    /// the disk, and the checkpoint is as it was.
     ///
     /// # Errors
-    /// [`StorageError::BadChunk`]: the last chunk is not in; the disk's. After one of the disk's it is unknown which
-    /// of the two the next start will find; both are whole.
-    pub fn finish(self, meta: &[u8]) -> Result<(), StorageError> {
+    /// [`StorageError::BadChunk`]: the last chunk is not in; the disk's.
+    pub fn seal(self, meta: &[u8]) -> Result<SealedSnapshot, StorageError> {
         if !self.end {
             return Err(StorageError::BadChunk("it is not complete"));
         }
         self.open.apply(&[], Some(meta), true)?;
         self.open.close()?;
+        Ok(SealedSnapshot { inner: self.inner, number: self.number })
+    }
+
+    /// [`SnapshotWriter::seal`] and [`SealedSnapshot::install`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finish(self, meta: &[u8]) -> Result<(), StorageError> {
+        self.seal(meta)?.install()
+    }
+}
+
+/// A snapshot that is whole and durable beside the checkpoint. If it is dropped, the next writer or the next start removes it.
+#[derive(Debug)]
+pub struct SealedSnapshot {
+    inner: Arc<Inner>,
+    number: u64,
+}
+
+impl SealedSnapshot {
+    /// It becomes the checkpoint, durably and at once. Readers of the one before go on reading that. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::BadChunk`]: another one was begun since; the disk's, after which it is unknown which of the two
+    /// the next start will find. Both are whole.
+    pub fn install(self) -> Result<(), StorageError> {
         self.inner.replace(self.number)
     }
 }

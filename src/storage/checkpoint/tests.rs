@@ -324,6 +324,46 @@ fn a_full_disk_refuses_a_flush_and_takes_it_when_there_is_space() {
 }
 
 #[test]
+fn a_full_disk_refuses_a_snapshot_and_takes_it_when_there_is_space() {
+    let one = open(&FaultDisk::new()).unwrap();
+    one.flush(&(0..400).map(|i| put(key(i), vec![1; 1000])).collect::<Vec<_>>(), b"1").unwrap();
+    let all = chunks(&one.snapshot().unwrap(), 100_000);
+    let disk = FaultDisk::new();
+    let two = open(&disk).unwrap();
+    two.flush(&[put(*b"old", vec![1])], b"0").unwrap();
+    let used = || disk.files().values().map(|bytes| bytes.len() as u64).sum::<u64>();
+    let mut refused = 0;
+    let mut room = 64 << 10;
+    // Wherever it is that there is no room, the checkpoint is as it was, and nothing of the snapshot stays behind.
+    loop {
+        let before = used();
+        disk.knobs(|knobs| knobs.capacity = Some(before + room));
+        let sealed = two.snapshot_writer().and_then(|mut writer| {
+            all.iter().try_for_each(|chunk| writer.chunk(&chunk.bytes))?;
+            writer.seal(b"1")
+        });
+        match sealed {
+            Ok(sealed) => {
+                // What was sealed needs no more room.
+                let used = used();
+                disk.knobs(|knobs| knobs.capacity = Some(used));
+                sealed.install().unwrap();
+                break;
+            }
+            Err(StorageError::Io(error)) => assert!(crate::storage::is_full(&error), "{error}"),
+            Err(error) => panic!("{error}"),
+        }
+        refused += 1;
+        two.remove_unfinished().unwrap();
+        assert_eq!(used(), before);
+        assert_eq!(two.meta().unwrap().as_deref(), Some(&b"0"[..]));
+        room += 64 << 10;
+    }
+    assert!(refused > 10, "{refused} refused");
+    assert_eq!(contents(&two).unwrap(), contents(&one).unwrap());
+}
+
+#[test]
 fn a_newer_format_is_told_as_that() {
     let disk = FaultDisk::new();
     let checkpoint = open(&disk).unwrap();

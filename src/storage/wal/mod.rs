@@ -41,6 +41,7 @@ use crate::world::{Disk, World};
 use index::{Have, Place};
 pub use scrub::LogPlace;
 use segment::Segment;
+pub(crate) use state::is_full;
 use state::{Item, Shared};
 
 /// How a log is kept.

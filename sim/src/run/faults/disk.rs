@@ -89,7 +89,11 @@ impl Runner<'_> {
                 _ => {}
             }
         }
-        drive.set_faults(faults);
+        let delay = faults.sync_delay;
+        if delay < drive.set_faults(faults).sync_delay {
+            let index = self.hosts.at(at).index;
+            self.context.disk_became_faster(index);
+        }
     }
 }
 

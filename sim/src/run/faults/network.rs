@@ -88,7 +88,25 @@ impl Runner<'_> {
                 NetworkFault::Reset(_) => {}
             }
         }
+        self.cut_off_from_the_whole_core(&mut wanted);
         self.set_links(wanted);
+    }
+
+    /// A server outside of the core that can talk with a part of it only could lead that part, and the rest of the core would
+    /// never hear what it decides, nor be elected. Then it is cut off from all of the core: its servers are a majority
+    /// that can talk, and on their own they must come to an end.
+    fn cut_off_from_the_whole_core(&self, wanted: &mut BTreeMap<Pair, Link>) {
+        let servers = self.plan.server_hosts();
+        let (core, outside): (Vec<String>, Vec<String>) =
+            servers.into_iter().partition(|name| self.faults.healed.contains(name));
+        for host in &outside {
+            let pairs = core.iter().map(|other| (host.min(other).clone(), host.max(other).clone()));
+            let is_cut = |pair: &Pair| wanted.get(pair).is_some_and(|link| link.held || link.cut != [false; 2]);
+            let pairs: Vec<Pair> = pairs.collect();
+            if pairs.iter().any(is_cut) {
+                pairs.into_iter().for_each(|pair| wanted.entry(pair).or_default().cut = [true; 2]);
+            }
+        }
     }
 
     /// Cuts one host off from all others: what is on its way is lost.
