@@ -117,7 +117,8 @@ impl<'a> Checks<'a> {
         let config = Config {
             cases: runs,
             failure_persistence: None,
-            max_shrink_iters: u32::MAX,
+            // The largest number stands for four times the cases. What ends it is the time.
+            max_shrink_iters: u32::MAX - 1,
             max_shrink_time: u32::try_from(self.shrink_for.as_millis()).unwrap_or(u32::MAX),
             ..Config::default()
         };

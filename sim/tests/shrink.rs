@@ -48,7 +48,7 @@ fn a_search_finds_a_flaw_and_makes_its_plan_small() {
 #[test]
 fn proptest_finds_a_flaw_and_makes_its_plan_small() {
     let toy = Toy { flaw: Some(Flaw::NoMemory) };
-    let failure = checks(&toy).try_random_plans(Plans { of: bearable }, 1, 20).expect_err("it fails");
+    let failure = checks(&toy).try_random_plans(Plans { of: bearable }, 2, 20).expect_err("it fails");
     is_small(&toy, &failure, Promise::Once);
 }
 
