@@ -451,12 +451,12 @@ impl<W: World> Node<W> {
 
     /// A member's name and address.
     pub fn member(&self, incarnation: Incarnation) -> Option<Member> {
-        self.raft.metrics().borrow_watched().membership_config.membership().get_node(&incarnation).cloned()
+        self.raft.server_metrics().borrow_watched().membership_config.membership().get_node(&incarnation).cloned()
     }
 
     /// Who leads, and when that changes.
     pub fn leader(&self) -> LeaderWatch<W> {
-        let metrics = self.raft.metrics();
+        let metrics = self.raft.server_metrics();
         let seen = LeaderWatch::<W>::read(&metrics);
         LeaderWatch { metrics, seen }
     }
@@ -544,16 +544,19 @@ async fn fetch_all<W: World>(
     }
 }
 
-/// Watches who leads in which term.
+/// Watches who leads in which term. It looks at what it waits for: Raft's other metrics change several times an entry, are
+/// published later, and would wake whoever watches each time.
 pub(super) struct LeaderWatch<W: World> {
-    metrics: WatchReceiver<openraft::RaftMetrics<TypeConfig<W>>>,
+    metrics: WatchReceiver<openraft::metrics::RaftServerMetrics<TypeConfig<W>>>,
     seen: (Option<Incarnation>, u64),
 }
 
 impl<W: World> LeaderWatch<W> {
-    fn read(metrics: &WatchReceiver<openraft::RaftMetrics<TypeConfig<W>>>) -> (Option<Incarnation>, u64) {
+    fn read(
+        metrics: &WatchReceiver<openraft::metrics::RaftServerMetrics<TypeConfig<W>>>,
+    ) -> (Option<Incarnation>, u64) {
         let metrics = metrics.borrow_watched();
-        (metrics.current_leader, metrics.current_term)
+        (metrics.current_leader, metrics.vote.leader_id.term)
     }
 
     /// Looks: whether leader or term are others than at the last look.
