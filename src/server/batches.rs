@@ -22,12 +22,6 @@ const ON_THE_WAY: usize = 4;
 /// costs every server writes, a sync and messages, however little is in it.
 const HOLD: Duration = Duration::from_millis(5);
 
-fn knob(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-pub(super) static WAY: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| knob("RX_WAY", ON_THE_WAY));
-pub(super) static FLIGHT: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| knob("RX_FLIGHT", 4));
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Batches {
@@ -149,7 +143,7 @@ impl Batches {
     pub fn next(&mut self, now: Instant) -> Option<Batch> {
         let on_the_way = (self.cursor - self.first()) as usize;
         let ripe = self.urgent || self.held_until().is_some_and(|until| until <= now);
-        if ripe && on_the_way == self.sealed.len() && on_the_way < *WAY {
+        if ripe && on_the_way == self.sealed.len() && on_the_way < ON_THE_WAY {
             self.seal();
         }
         let batch = self.sealed.get(on_the_way)?.clone();

@@ -121,6 +121,9 @@ pub(super) async fn create_log<W: World>(server: &Server<W>) -> io::Result<()> {
     Ok(())
 }
 
+/// The least time between two looks at whether Raft is well.
+const REST: Duration = Duration::from_millis(10);
+
 impl<W: World> Node<W> {
     /// Opens the data and starts Raft.
     pub async fn start(
@@ -276,9 +279,7 @@ impl<W: World> Node<W> {
                 biased;
                 () = self.failed.notified() => {}
                 () = self.office.trouble.noted() => {}
-                changed = states.changed() => if changed.is_err() {
-                    W::sleep(Duration::from_millis(10)).await;
-                },
+                () = next_state(&mut states) => {}
                 _ = metrics.changed() => {}
                 // A refusal is noted by whoever opens connections, which changes no metric.
                 () = W::sleep(Duration::from_millis(500)) => {}
@@ -542,6 +543,14 @@ async fn fetch_all<W: World>(
     while let Some(fetch) = fetches.recv().await {
         delivery::fetch(node.clone(), fetch).await;
     }
+}
+
+/// Waits until Raft's metrics change, after a rest: they change several times an entry, and what is looked for in them,
+/// that Raft has failed, can wait so long.
+async fn next_state<W: World>(states: &mut WatchReceiver<openraft::RaftMetrics<TypeConfig<W>>>) {
+    W::sleep(REST).await;
+    // An error says that Raft has stopped, which the last metrics say, too.
+    let _ = states.changed().await;
 }
 
 /// Watches who leads in which term. It looks at what it waits for: Raft's other metrics change several times an entry, are

@@ -19,7 +19,6 @@ use crate::wire::batch::{self, Batch};
 use crate::world::{Instant, WatchReceiver, WatchSender, World, watch};
 
 /// Entries on their way at once.
-#[expect(dead_code)]
 const IN_FLIGHT: usize = 4;
 /// How long the proposer rests after a loss.
 const REST: Duration = Duration::from_millis(20);
@@ -99,7 +98,7 @@ pub(super) async fn propose<W: World>(node: Arc<Node<W>>) {
                 }
                 continue;
             }
-            batch = next(&mut left_over, &mut inbox), if under_way.len() < *super::batches::FLIGHT => match batch {
+            batch = next(&mut left_over, &mut inbox), if under_way.len() < IN_FLIGHT => match batch {
                 Some(batch) => batch,
                 None => return,
             },
