@@ -91,11 +91,11 @@ pub const PENDING_BYTES_DEFAULT: usize = 64 << 20;
 /// Bytes of bodies that one server keeps in memory, by default; beyond it they are read back from the checkpoint.
 pub const BODY_MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
 /// Bytes of log after which the state is checkpointed and the log is cleaned, by default.
-pub const CHECKPOINT_LOG_BYTES_DEFAULT: u64 = 256 << 20;
+pub const CHECKPOINT_LOG_BYTES_DEFAULT: u64 = 64 << 20;
 /// Log entries that stay when the log is cleaned, though the checkpoint has what came of them, by default.
 pub const LOG_ENTRIES_KEPT_DEFAULT: u64 = 512;
 /// Size of one log segment, in bytes, by default.
-pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+pub const SEGMENT_BYTES_DEFAULT: u64 = 16 << 20;
 /// Bytes of recent log entries that one server keeps in memory for its followers, by default.
 pub const LOG_CACHE_BYTES_DEFAULT: u64 = 64 << 20;
 /// Free space below which a server refuses new sends, in bytes, by default.

@@ -110,19 +110,19 @@ pub fn main() -> ExitCode {
 fn start(arguments: &Arguments) -> Result<(), Failure> {
     let serves = matches!(arguments.command, Command::Serve(_));
     arguments.logging.start(serves)?;
-    // A server works on all cores unless it is told otherwise, and so do the clients of a benchmark. Everything else waits
-    // for servers. Child processes must all be started by a thread that lives as long as the process does, as this one:
+    // Everything else waits for servers. Child processes must all be started by a thread that lives as long as the process does, as this one:
     // Linux tells a child of its parent's death when that *thread* dies.
     let threads = match &arguments.command {
-        Command::Serve(serve) => serve.threads(),
-        Command::Bench(_) => None,
-        _ => Some(1),
+        Command::Serve(serve) => serve.threads().unwrap_or_else(default_threads),
+        // The load comes from elsewhere, as it were: from as many threads as there are cores.
+        Command::Bench(_) => std::thread::available_parallelism().map_or(1, usize::from),
+        _ => 1,
     };
     let mut builder = match threads {
-        Some(1) => tokio::runtime::Builder::new_current_thread(),
+        1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
-    if let Some(threads) = threads.filter(|threads| *threads > 1) {
+    if threads > 1 {
         builder.worker_threads(threads);
     }
     let runtime = builder
@@ -133,6 +133,13 @@ fn start(arguments: &Arguments) -> Result<(), Failure> {
     // A thread may still be reading the standard input, which nothing can stop: it is not waited for.
     runtime.shutdown_background();
     result
+}
+
+/// Threads of a server: one for two cores, and no more than four. The disk has threads of its
+/// own, and most of what a server does it does in one order. A message passes several tasks, and where another thread may
+/// take the next one each step may cost waking it, which on few cores is more than the step (`docs/performance.md`).
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4))
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Failure> {

@@ -55,9 +55,10 @@ pub struct Serve {
           value_parser = values::durations, help_heading = "Elections")]
     election_timeout: (Duration, Duration),
 
-    /// Threads that the server works on, apart from those that wait for its disk [default: one for each core]
+    /// Threads that the server works on, apart from those that wait for its disk [default: one for two cores, at most four]
     ///
-    /// One costs the least for each message, which pays where several servers share a few cores.
+    /// One costs the least for each message, which pays where several servers share a few cores; more take more
+    /// clients where a server has cores to itself.
     #[arg(long, value_name = "N", env = "RESTANTE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024),
           help_heading = "Limits of this server")]
     threads: Option<u16>,
@@ -135,7 +136,7 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// The threads that it is to run on; `None` for one for each core.
+    /// The threads that it is to run on, if somebody said so.
     pub fn threads(&self) -> Option<usize> {
         self.threads.map(usize::from)
     }

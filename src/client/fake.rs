@@ -280,6 +280,8 @@ impl Session {
                 let refusal = Refusal::BackupEnded { why: "this fake makes none".into() };
                 self.reply(&Reply::Refused { nonce: Some(nonce), refusal });
             }
+            // It answers at once anyway.
+            Request::Hurry => {}
             Request::Goodbye => {
                 self.office.lock().goodbyes += 1;
                 self.cut = true;

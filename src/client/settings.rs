@@ -53,7 +53,7 @@ impl ClientSettings {
             silence: Duration::from_secs(1),
             connect_timeout: Duration::from_millis(500),
             backoff_min: Duration::from_millis(10),
-            backoff_max: Duration::from_millis(500),
+            backoff_max: Duration::from_millis(250),
             close_timeout: Duration::from_secs(2),
             // A little below the quota, so that a receipt that is confirmed late does not make the server refuse.
             stream_window: limits::STREAM_WINDOW_DEFAULT - limits::STREAM_WINDOW_DEFAULT / 16,

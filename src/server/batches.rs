@@ -5,6 +5,7 @@
 //! whenever what was under way may be lost.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -13,9 +14,13 @@ use crate::post_office::BatchVerdict;
 use crate::wire::batch::{Batch, BatchHeader};
 use crate::wire::command::{self, Command};
 use crate::wire::{Origin, frame};
+use crate::world::Instant;
 
 /// Sealed batches that may be on their way before the open one waits for company.
 const ON_THE_WAY: usize = 4;
+/// How long what nobody waits for may lie in the open batch until something comes along that it can ride with. An entry
+/// costs every server writes, a sync and messages, however little is in it.
+const HOLD: Duration = Duration::from_millis(5);
 
 /// See the module.
 #[derive(Debug)]
@@ -26,6 +31,10 @@ pub(super) struct Batches {
     sequence: u64,
     open: BytesMut,
     open_commands: u32,
+    /// Somebody waits for something in the open batch.
+    urgent: bool,
+    /// Since when the open batch holds what nobody waits for.
+    held_since: Option<Instant>,
     /// Sealed and not applied; their sequences are contiguous.
     sealed: VecDeque<Batch>,
     sealed_bytes: usize,
@@ -40,6 +49,8 @@ impl Batches {
             sequence: 0,
             open: BytesMut::new(),
             open_commands: 0,
+            urgent: false,
+            held_since: None,
             sealed: VecDeque::new(),
             sealed_bytes: 0,
             cursor: 1,
@@ -48,6 +59,22 @@ impl Batches {
 
     /// Appends a command's frame by its payload, as it came.
     pub fn push_frame(&mut self, payload: &[u8]) {
+        self.append(payload);
+        self.urgent = true;
+    }
+
+    /// Appends a command that nobody waits for: it may lie here for [`HOLD`] and ride with what comes.
+    pub fn push_frame_to_ride(&mut self, payload: &[u8], now: Instant) {
+        self.append(payload);
+        self.held_since.get_or_insert(now);
+    }
+
+    /// Somebody waits for what is here after all.
+    pub fn hurry(&mut self) {
+        self.urgent |= self.open_commands > 0;
+    }
+
+    fn append(&mut self, payload: &[u8]) {
         let bytes = frame::HEADER_BYTES + payload.len();
         if self.open_commands > 0
             && (self.open.len() + bytes > limits::BATCH_BYTES_MAX
@@ -88,6 +115,8 @@ impl Batches {
         if self.open_commands == 0 {
             return;
         }
+        self.urgent = false;
+        self.held_since = None;
         self.sequence += 1;
         let frames: Bytes = self.open.split().freeze();
         let header = BatchHeader {
@@ -105,10 +134,16 @@ impl Batches {
         self.sealed.front().map_or(self.sequence + 1, |batch| batch.header.sequence)
     }
 
+    /// When the open batch is to be forwarded even if nobody waits for anything in it.
+    pub fn held_until(&self) -> Option<Instant> {
+        self.held_since.filter(|_| !self.urgent).map(|since| since + HOLD)
+    }
+
     /// The next one to forward, if there is one. It stays here until it is applied.
-    pub fn next(&mut self) -> Option<Batch> {
+    pub fn next(&mut self, now: Instant) -> Option<Batch> {
         let on_the_way = (self.cursor - self.first()) as usize;
-        if on_the_way == self.sealed.len() && on_the_way < ON_THE_WAY {
+        let ripe = self.urgent || self.held_until().is_some_and(|until| until <= now);
+        if ripe && on_the_way == self.sealed.len() && on_the_way < ON_THE_WAY {
             self.seal();
         }
         let batch = self.sealed.get(on_the_way)?.clone();
@@ -159,13 +194,18 @@ impl Batches {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::{RealWorld, World};
 
     fn batches() -> Batches {
         Batches::new(Origin { incarnation: 1, boot: 1 })
     }
 
+    fn now() -> Instant {
+        <RealWorld as World>::now()
+    }
+
     fn forwarded(batches: &mut Batches) -> Vec<u64> {
-        std::iter::from_fn(|| batches.next()).map(|batch| batch.header.sequence).collect()
+        std::iter::from_fn(|| batches.next(now())).map(|batch| batch.header.sequence).collect()
     }
 
     /// A batch of its own for each command.
@@ -184,9 +224,29 @@ mod tests {
         assert_eq!(push_and_forward(&mut batches, 6), [1, 2, 3, 4]);
         assert_eq!(batches.push(&Command::Tick), 5, "three commands share the fifth");
         batches.judged(1, &BatchVerdict::Applied);
-        let fifth = batches.next().expect("there is room for one more");
+        let fifth = batches.next(now()).expect("there is room for one more");
         assert_eq!((fifth.header.sequence, fifth.header.commands), (5, 3));
-        assert_eq!(batches.next(), None);
+        assert_eq!(batches.next(now()), None);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_rides_with_what_comes_or_goes_alone_in_time() {
+        let mut batches = batches();
+        let start = now();
+        batches.push_frame_to_ride(b"a", start);
+        batches.push_frame_to_ride(b"b", start + HOLD / 2);
+        assert_eq!(batches.held_until(), Some(start + HOLD));
+        assert_eq!(batches.next(start + HOLD / 2), None);
+        batches.push(&Command::Tick);
+        let batch = batches.next(start + HOLD / 2).expect("somebody waits for the third");
+        assert_eq!((batch.header.commands, batches.held_until()), (3, None));
+        batches.push_frame_to_ride(b"c", start);
+        assert_eq!(batches.next(start + HOLD).map(|batch| batch.header.commands), Some(1), "it has lain long enough");
+        batches.push_frame_to_ride(b"d", start);
+        batches.hurry();
+        assert_eq!(batches.next(start).map(|batch| batch.header.commands), Some(1), "somebody waits after all");
+        batches.hurry();
+        assert_eq!(batches.next(start), None, "there is nothing");
     }
 
     #[test]

@@ -62,6 +62,9 @@ fn deliver_frame(office: &PostOffice, books: &mut Books, registration: Registrat
     let next = next.max(Position(state.acknowledged.0 + 1));
     let out = office.unacknowledged(registration, Position(1), Position(next.0 - 1));
     let room = u64::from(state.window).saturating_sub(out) as usize;
+    if let Some(reader) = books.readers.get_mut(&registration) {
+        reader.full = room == 0;
+    }
     let session = books.session(id)?;
     if room == 0 || session.ending {
         return None;

@@ -75,6 +75,7 @@ pub(super) async fn forward<W: World>(node: Arc<Node<W>>) {
                 None => drop(openraft_rt::watch::WatchReceiver::changed(&mut idle).await),
             }
         };
+        let held = node.hub.held_until();
         tokio::select! {
             biased;
             changed = leader.changed() => {
@@ -93,6 +94,8 @@ pub(super) async fn forward<W: World>(node: Arc<Node<W>>) {
                 W::sleep(PAUSE).await;
             }
             () = W::sleep_until(oldest.map_or_else(W::now, |(_, since)| since + AGAIN)), if oldest.is_some() => {}
+            // What lay there in the hope of company goes alone.
+            () = W::sleep_until(held.unwrap_or_else(W::now)), if held.is_some() => {}
         }
     }
 }
@@ -107,7 +110,7 @@ enum Step {
 }
 
 async fn local<W: World>(node: &Arc<Node<W>>) -> Step {
-    match node.hub.next_batch() {
+    match node.hub.next_batch(W::now()) {
         // It stays in the books until there is room again, or another server leads.
         Some(batch) if !node.log.takes(batch.frames.len() as u64) => Step::Pause,
         Some(batch) => {
@@ -132,7 +135,7 @@ async fn remote<W: World>(node: &Arc<Node<W>>, to: Incarnation, link: &mut Optio
             }
         }
     }
-    let Some(batch) = node.hub.next_batch() else { return Step::Wait };
+    let Some(batch) = node.hub.next_batch(W::now()) else { return Step::Wait };
     let Some((_, open)) = link else { return Step::Again };
     match W::timeout(AGAIN, send(open, &batch)).await {
         Ok(Ok(())) => Step::Again,

@@ -30,6 +30,7 @@ use crate::wire::{
     ClusterId, Epoch, Name, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, ServerAddress,
     StreamId,
 };
+use crate::world::Instant;
 
 /// Names a client's connection.
 pub(super) type SessionId = u64;
@@ -82,6 +83,8 @@ pub(super) struct Reader {
     pub next: Position,
     /// Contents are being read from disk for it.
     pub fetching: bool,
+    /// Its window is full: it gets nothing more until it acknowledges.
+    pub full: bool,
 }
 
 /// Where a stream's receipts go.
@@ -207,8 +210,13 @@ impl Hub {
     }
 
     /// Takes the next batch to forward, if there is one. It stays in the books until it is applied.
-    pub fn next_batch(&self) -> Option<Batch> {
-        self.lock().batches.next()
+    pub fn next_batch(&self, now: Instant) -> Option<Batch> {
+        self.lock().batches.next(now)
+    }
+
+    /// When there is one even if nothing more comes.
+    pub fn held_until(&self) -> Option<Instant> {
+        self.lock().batches.held_until()
     }
 
     /// Forwards everything again that is not yet applied: what was under way may be lost.
@@ -503,7 +511,8 @@ impl Books {
             Answer::StreamClosed => Reply::StreamClosed { nonce },
             Answer::Attached { registration, epoch, acknowledged } => {
                 let next = Position(acknowledged.0 + 1);
-                self.readers.insert(*registration, Reader { session: id, epoch: *epoch, next, fetching: false });
+                self.readers
+                    .insert(*registration, Reader { session: id, epoch: *epoch, next, fetching: false, full: false });
                 if let Some(session) = self.sessions.get_mut(&id)
                     && !session.registrations.contains(registration)
                 {

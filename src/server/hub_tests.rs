@@ -82,5 +82,8 @@ fn a_reader_that_everybody_knows_elsewhere_or_gone_gets_nothing_more_and_its_cli
     assert_eq!(told(&hub, id), [Reply::Move { reason: Refusal::ReadElsewhere }]);
     assert!(hub.outgoing(id, BytesMut::new()).ending);
     hub.close_session(id);
-    assert!(hub.next_batch().is_none(), "it did not vanish from here: nobody is to be told so");
+    assert!(
+        hub.next_batch(<crate::world::RealWorld as crate::world::World>::now()).is_none(),
+        "it did not vanish from here: nobody is to be told so"
+    );
 }

@@ -121,6 +121,9 @@ pub(super) async fn create_log<W: World>(server: &Server<W>) -> io::Result<()> {
     Ok(())
 }
 
+/// The least time between two looks at whether Raft is well.
+const REST: Duration = Duration::from_millis(10);
+
 impl<W: World> Node<W> {
     /// Opens the data and starts Raft.
     pub async fn start(
@@ -276,9 +279,7 @@ impl<W: World> Node<W> {
                 biased;
                 () = self.failed.notified() => {}
                 () = self.office.trouble.noted() => {}
-                changed = states.changed() => if changed.is_err() {
-                    W::sleep(Duration::from_millis(10)).await;
-                },
+                () = next_state(&mut states) => {}
                 _ = metrics.changed() => {}
                 // A refusal is noted by whoever opens connections, which changes no metric.
                 () = W::sleep(Duration::from_millis(500)) => {}
@@ -451,12 +452,12 @@ impl<W: World> Node<W> {
 
     /// A member's name and address.
     pub fn member(&self, incarnation: Incarnation) -> Option<Member> {
-        self.raft.metrics().borrow_watched().membership_config.membership().get_node(&incarnation).cloned()
+        self.raft.server_metrics().borrow_watched().membership_config.membership().get_node(&incarnation).cloned()
     }
 
     /// Who leads, and when that changes.
     pub fn leader(&self) -> LeaderWatch<W> {
-        let metrics = self.raft.metrics();
+        let metrics = self.raft.server_metrics();
         let seen = LeaderWatch::<W>::read(&metrics);
         LeaderWatch { metrics, seen }
     }
@@ -544,16 +545,27 @@ async fn fetch_all<W: World>(
     }
 }
 
-/// Watches who leads in which term.
+/// Waits until Raft's metrics change, after a rest: they change several times an entry, and what is looked for in them,
+/// that Raft has failed, can wait so long.
+async fn next_state<W: World>(states: &mut WatchReceiver<openraft::RaftMetrics<TypeConfig<W>>>) {
+    W::sleep(REST).await;
+    // An error says that Raft has stopped, which the last metrics say, too.
+    let _ = states.changed().await;
+}
+
+/// Watches who leads in which term. It looks at what it waits for: Raft's other metrics change several times an entry, are
+/// published later, and would wake whoever watches each time.
 pub(super) struct LeaderWatch<W: World> {
-    metrics: WatchReceiver<openraft::RaftMetrics<TypeConfig<W>>>,
+    metrics: WatchReceiver<openraft::metrics::RaftServerMetrics<TypeConfig<W>>>,
     seen: (Option<Incarnation>, u64),
 }
 
 impl<W: World> LeaderWatch<W> {
-    fn read(metrics: &WatchReceiver<openraft::RaftMetrics<TypeConfig<W>>>) -> (Option<Incarnation>, u64) {
+    fn read(
+        metrics: &WatchReceiver<openraft::metrics::RaftServerMetrics<TypeConfig<W>>>,
+    ) -> (Option<Incarnation>, u64) {
         let metrics = metrics.borrow_watched();
-        (metrics.current_leader, metrics.current_term)
+        (metrics.current_leader, metrics.vote.leader_id.term)
     }
 
     /// Looks: whether leader or term are others than at the last look.

@@ -101,6 +101,7 @@ async fn serve_limited<W: World, F: Future<Output = wire::client::Status>>(
         let reply = match request {
             Some(Request::Status { nonce, detail }) => Reply::Status { nonce, status: Box::new(status(detail).await) },
             Some(Request::Ping(number)) => Reply::Pong(number),
+            Some(Request::Hurry) => continue,
             Some(Request::Goodbye) => return Ok(()),
             _ => return writer.put(REPLY_KIND, &Reply::Move { reason }).await,
         };
@@ -244,7 +245,15 @@ impl<W: World> Session<W> {
                         if let Some(nonce) = command.nonce() {
                             books.route_nonce(nonce, self.id);
                         }
-                        books.batches.push_frame(&payload);
+                        match command {
+                            // Whoever acknowledges waits for nothing, unless its window is full.
+                            Command::Acknowledge { registration, .. }
+                                if books.readers.get(&registration).is_some_and(|reader| !reader.full) =>
+                            {
+                                books.batches.push_frame_to_ride(&payload, W::now());
+                            }
+                            _ => books.batches.push_frame(&payload),
+                        }
                         Next::Go
                     }
                     Err(refusal) => Next::End(Some(refusal)),
@@ -252,6 +261,10 @@ impl<W: World> Session<W> {
                 REQUEST_KIND => match take::<Request>(&payload) {
                     Ok(Request::Ping(number)) => {
                         books.reply(self.id, &Reply::Pong(number));
+                        Next::Go
+                    }
+                    Ok(Request::Hurry) => {
+                        books.batches.hurry();
                         Next::Go
                     }
                     Ok(Request::Goodbye) => Next::End(None),
@@ -299,7 +312,7 @@ impl<W: World> Session<W> {
             Request::Backup { .. } | Request::ReadBackup { .. } => {
                 return self.backups.ask(&self.node, self.id, request);
             }
-            Request::Hello { .. } | Request::Ping(_) | Request::Goodbye => return,
+            Request::Hello { .. } | Request::Ping(_) | Request::Hurry | Request::Goodbye => return,
         };
         let mut books = self.node.hub.lock();
         books.reply(self.id, &reply);

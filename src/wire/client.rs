@@ -96,6 +96,8 @@ pub enum Request {
         /// Whether it is drained from now on.
         drained: bool,
     },
+    /// The client waits for the acknowledgements that it sent: they are not to wait for company. Has no answer of its own.
+    Hurry,
 }
 
 /// What a [`Request::Status`] asks for besides what the server has at hand.

@@ -12,6 +12,7 @@ mod requests {
     use super::*;
     variants!(Request:
         Hello, Ping, Who, Status, Goodbye, AddServer, RemoveServer, TransferLeadership, Backup, ReadBackup, SetDrained,
+        Hurry,
     );
 
     #[test]
@@ -26,6 +27,7 @@ mod requests {
             (".plain", Request::Status { nonce: NONCE, detail: StatusDetail::default() }),
             (".detail", Request::Status { nonce: NONCE, detail: StatusDetail { disk: true, digest: true } }),
             ("", Request::Goodbye),
+            ("", Request::Hurry),
             ("", Request::AddServer { nonce: NONCE, server: server("d", 8083) }),
             ("", Request::RemoveServer { nonce: NONCE, server: name("a"), force: false }),
             (".force", Request::RemoveServer { nonce: NONCE, server: name("a"), force: true }),

@@ -625,7 +625,7 @@ impl Run {
             | Request::SetDrained { nonce, .. }
             | Request::Backup { nonce }
             | Request::ReadBackup { nonce, .. } => self.nonces.push(nonce),
-            Request::Hello { .. } | Request::Ping(_) | Request::Goodbye => {}
+            Request::Hello { .. } | Request::Ping(_) | Request::Hurry | Request::Goodbye => {}
         }
     }
 }

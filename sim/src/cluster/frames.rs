@@ -144,6 +144,7 @@ impl Frames {
             Request::Ping(_) => Said::new(Sort::Heartbeat, "Ping"),
             Request::Who { .. } => Said::new(Sort::Client, "Who"),
             Request::Status { .. } => Said::new(Sort::Client, "Status"),
+            Request::Hurry => Said::new(Sort::Client, "Hurry"),
             Request::Goodbye => Said::new(Sort::Hello, "Goodbye"),
             Request::AddServer { server, .. } => {
                 Said::new(Sort::Client, format!("Add server {} at {}", server.name, server.address))

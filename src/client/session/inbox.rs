@@ -66,6 +66,8 @@ pub(super) struct Inbox {
     /// It is in the queue of inboxes with something to send.
     pub(super) ready: bool,
     pub(super) flushes: Vec<Flush>,
+    /// The server is to be told that somebody waits.
+    pub(super) hurry: bool,
     /// Why it ended, until the application was told.
     pub(super) error: Option<Error>,
     /// The application wants it detached; the token is that of whoever waits for it.
@@ -96,6 +98,7 @@ impl Inbox {
             held_since: None,
             ready: false,
             flushes: Vec::new(),
+            hurry: false,
             error: None,
             closing: None,
         }
@@ -184,6 +187,7 @@ impl Inbox {
         self.live = false;
         self.sent = self.floor;
         self.unsent = self.ranges.clone();
+        self.hurry = !self.flushes.is_empty();
     }
 
     /// It reads no more, for this reason.

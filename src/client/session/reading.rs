@@ -11,8 +11,9 @@ use super::inbox::{Flush, HOLD, Inbox, State};
 use super::requests::{Ask, Asked};
 use super::{Answer, Error, Output, Session, TRANSMIT_BYTES, Token};
 use crate::client::Delivery;
+use crate::wire::client::{REQUEST_KIND, Request};
 use crate::wire::command::{Command, decode_content};
-use crate::wire::{Epoch, Name, Nonce, Position, Refusal, RegistrationId, client};
+use crate::wire::{Epoch, Name, Nonce, Position, Refusal, RegistrationId, client, frame};
 
 /// The inboxes that are read, by the key that the handle holds.
 #[derive(Debug, Default)]
@@ -250,6 +251,7 @@ impl Session {
             return self.answer(Some(token), Ok(Answer::Done));
         } else {
             inbox.flushes.push(Flush { token, up_to, deadline });
+            inbox.hurry = true;
             self.arm(deadline);
         }
         self.inboxes.make_ready(key);
@@ -269,6 +271,10 @@ impl Session {
                     let due = *inbox.held_since.get_or_insert(now) + HOLD;
                     self.arm(due);
                 }
+            }
+            let inbox = &mut self.inboxes.all[key];
+            if inbox.live && std::mem::take(&mut inbox.hurry) {
+                frame::put(out, REQUEST_KIND, &Request::Hurry, &[]);
             }
             if follows && self.inboxes.all[key].live {
                 self.transmit_after_acknowledgements(key, out);

@@ -80,36 +80,37 @@ pub fn recover(disk: &dyn Disk, shard: ShardId) -> Result<Recovered, LogError> {
     let mut all = Vec::new();
     for &number in &numbers {
         let segment = segment::open(disk, shard, number)?;
-        let start = read_start(&segment)?;
-        all.push((segment, start));
+        let begun = read_start(&segment)?;
+        all.push((segment, begun));
     }
-    let used = all.iter().rposition(|(_, start)| start.is_some()).map_or(0, |last| last + 1);
+    let used = all.iter().rposition(|(_, begun)| begun.start().is_some()).map_or(0, |last| last + 1);
     newest::check(note, &numbers, used.checked_sub(1).map_or(0, |last| all[last].0.number))?;
     let mut replay = Replay::default();
     let mut ends = BTreeMap::new();
     let mut end = None;
     let mut cut = None;
     for at in 0..used {
-        let (segment, start) = &all[at];
-        let Some(start) = start else {
+        let (segment, begun) = &all[at];
+        let Some(start) = begun.start() else {
             return Err(damage(segment, FIRST_BATCH, "its first batch is missing, but a later segment was written"));
         };
         if at > 0 && start.previous != all[at - 1].0.number {
             return Err(damage(segment, FIRST_BATCH, &format!("segment {} before it is missing", start.previous)));
         }
-        let stated = all.get(at + 1).and_then(|(_, start)| start.as_ref()).map(|start| start.previous_end);
-        let reached = replay.segment(segment, stated)?;
+        let stated = all.get(at + 1).and_then(|(_, begun)| begun.start()).map(|start| start.previous_end);
+        let (reached, tail) = replay.segment(segment, stated)?;
         ends.insert(segment.number, reached);
         if at + 1 == used {
-            end = Some((segment.clone(), reached));
+            end = Some((segment.clone(), reached, tail));
         }
     }
     replay.finish()?;
 
     // What the last process wrote, but did not live to sync, may be in the system's memory only. A failed sync may
     // even have left pages there that the system takes for clean: so the last batch is written once more.
-    if let Some((segment, reached)) = &end {
-        if cut_tail(segment, *reached)? {
+    if let Some((segment, reached, tail)) = &end {
+        if *tail == Tail::Torn {
+            cut_tail(segment, *reached)?;
             cut = Some((segment.number, *reached));
         }
         segment.file.write_at(replay.last_at, &replay.last)?;
@@ -117,12 +118,13 @@ pub fn recover(disk: &dyn Disk, shard: ShardId) -> Result<Recovered, LogError> {
     }
     let mut spare = None;
     let mut extra = Vec::new();
-    for (segment, _) in &all[used..] {
+    for (segment, begun) in &all[used..] {
         if spare.is_some() {
             extra.push(segment.number);
             continue;
         }
-        if cut_tail(segment, FIRST_BATCH)? {
+        if matches!(begun, Begun::Not(Tail::Torn)) {
+            cut_tail(segment, FIRST_BATCH)?;
             cut = Some((segment.number, FIRST_BATCH));
         }
         // Even if it looks clean: the last process may have cut it and died before it could sync that.
@@ -130,7 +132,7 @@ pub fn recover(disk: &dyn Disk, shard: ShardId) -> Result<Recovered, LogError> {
         spare = Some(segment.clone());
     }
     // The note first: it must never name a segment that is not there.
-    let current = end.as_ref().map_or(0, |(segment, _)| segment.number);
+    let current = end.as_ref().map_or(0, |(segment, ..)| segment.number);
     let now = Note { newest: spare.as_ref().map_or(current, |spare| spare.number), current };
     if note != Some(now) {
         newest::write(disk, now)?;
@@ -143,7 +145,7 @@ pub fn recover(disk: &dyn Disk, shard: ShardId) -> Result<Recovered, LogError> {
         meta: replay.meta,
         segments: all.into_iter().map(|(segment, _)| (segment.number, segment)).collect(),
         ends,
-        end,
+        end: end.map(|(segment, reached, _)| (segment, reached)),
         spare,
         next_batch: replay.next_batch.unwrap_or(1),
         next_segment,
@@ -192,28 +194,55 @@ pub(super) fn read_batch(segment: &Segment, offset: u64) -> Result<Next, LogErro
     }
 }
 
-/// The first record of a segment's first batch; `None` if it was never written, or not completely.
-fn read_start(segment: &Segment) -> Result<Option<Start>, LogError> {
-    match read_batch(segment, FIRST_BATCH)? {
-        Next::Batch(header, bytes) => match take_record(&mut header.payload(&bytes)) {
-            Some(Record::Start(start)) => Ok(Some(start)),
-            _ => Err(damage(segment, FIRST_BATCH, "its first batch does not begin as a segment does")),
-        },
-        Next::Unwritten { behind } => match find_later(segment, behind)? {
-            None => Ok(None),
-            Some(later) => Err(damage(segment, FIRST_BATCH, &missing(later))),
-        },
-        Next::End => Ok(None),
+/// What is behind the last batch of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    /// Zeros, or nothing.
+    Clean,
+    /// Parts of a batch that was not completely written.
+    Torn,
+}
+
+/// How a segment begins.
+enum Begun {
+    /// With this record.
+    With(Start),
+    /// Its first batch was never written, or not completely.
+    Not(Tail),
+}
+
+impl Begun {
+    fn start(&self) -> Option<&Start> {
+        match self {
+            Self::With(start) => Some(start),
+            Self::Not(_) => None,
+        }
     }
 }
 
-/// Where a valid batch begins, at `from` or behind it.
-fn find_later(segment: &Segment, from: u64) -> io::Result<Option<u64>> {
+/// The first record of a segment's first batch.
+fn read_start(segment: &Segment) -> Result<Begun, LogError> {
+    match read_batch(segment, FIRST_BATCH)? {
+        Next::Batch(header, bytes) => match take_record(&mut header.payload(&bytes)) {
+            Some(Record::Start(start)) => Ok(Begun::With(start)),
+            _ => Err(damage(segment, FIRST_BATCH, "its first batch does not begin as a segment does")),
+        },
+        Next::Unwritten { behind } => Ok(Begun::Not(judge_tail(segment, FIRST_BATCH, behind)?)),
+        Next::End => Ok(Begun::Not(Tail::Clean)),
+    }
+}
+
+/// Looks at everything behind the batches, which end at `end`: a batch that was not completely written may be there, and
+/// take until `behind`; no other may. Each sector is read once, for a start has to read whole segments of zeros.
+fn judge_tail(segment: &Segment, end: u64, behind: u64) -> Result<Tail, LogError> {
+    // More than one sector: the first of them is the header of a batch.
+    let mut tail = if behind > end + SECTOR as u64 { Tail::Torn } else { Tail::Clean };
     let mut found = None;
-    scan(segment, from, &mut |at, sectors| {
+    scan(segment, behind, &mut |at, sectors| {
         if batch::is_zero(sectors) {
             return Ok(true);
         }
+        tail = Tail::Torn;
         for (i, sector) in sectors.chunks_exact(SECTOR).enumerate() {
             if found.is_none() && matches!(batch::find(sector, segment.salt), Found::Header(_)) {
                 found = Some(at + (i * SECTOR) as u64);
@@ -221,20 +250,20 @@ fn find_later(segment: &Segment, from: u64) -> io::Result<Option<u64>> {
         }
         Ok(found.is_none())
     })?;
-    Ok(found)
+    match found {
+        None => Ok(tail),
+        Some(later) => Err(damage(segment, end, &missing(later))),
+    }
 }
 
-/// Makes everything from `from` on as if never written. Says whether there was something; then it is to be synced.
-fn cut_tail(segment: &Segment, from: u64) -> io::Result<bool> {
-    let mut cut = false;
+/// Makes everything from `from` on as if never written; that is to be synced.
+fn cut_tail(segment: &Segment, from: u64) -> io::Result<()> {
     scan(segment, from, &mut |at, sectors| {
         if !batch::is_zero(sectors) {
             segment.file.write_at(at, &vec![0; sectors.len()])?;
-            cut = true;
         }
         Ok(true)
-    })?;
-    Ok(cut)
+    })
 }
 
 /// Shows `each` the segment from `from` on, piece by piece, until it says `false`.
@@ -267,9 +296,10 @@ struct Replay {
 
 impl Replay {
     /// Replays a segment up to `stated` (or up to its torn or clean tail, if nothing is stated), and says where its
-    /// batches end.
-    fn segment(&mut self, segment: &Segment, stated: Option<u64>) -> Result<u64, LogError> {
+    /// batches end and what is behind them.
+    fn segment(&mut self, segment: &Segment, stated: Option<u64>) -> Result<(u64, Tail), LogError> {
         let mut offset = FIRST_BATCH;
+        let mut tail = Tail::Clean;
         while stated.is_none_or(|end| offset < end) {
             match read_batch(segment, offset)? {
                 Next::Batch(header, bytes) => {
@@ -286,17 +316,17 @@ impl Replay {
                 Next::Unwritten { .. } | Next::End if stated.is_some() => {
                     return Err(damage(segment, offset, "a batch is missing, but a later segment was written"));
                 }
-                Next::Unwritten { behind } => match find_later(segment, behind)? {
-                    None => break,
-                    Some(later) => return Err(damage(segment, offset, &missing(later))),
-                },
+                Next::Unwritten { behind } => {
+                    tail = judge_tail(segment, offset, behind)?;
+                    break;
+                }
                 Next::End => break,
             }
         }
         if stated.is_some_and(|end| offset != end) {
             return Err(damage(segment, offset, "it does not end where the next segment says"));
         }
-        Ok(offset)
+        Ok((offset, tail))
     }
 
     fn batch(&mut self, segment: &Segment, offset: u64, header: &Header, bytes: &[u8]) -> Result<(), LogError> {

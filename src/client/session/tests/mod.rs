@@ -33,6 +33,7 @@ enum Sent {
     Other { nonce: Nonce, what: &'static str },
     Hello(Option<ClusterId>),
     Ping,
+    Hurry,
     Goodbye,
 }
 
@@ -292,6 +293,7 @@ fn read(frame: &Frame) -> Sent {
             Request::Backup { nonce } => Sent::Other { nonce, what: "Backup" },
             Request::ReadBackup { nonce, .. } => Sent::Other { nonce, what: "ReadBackup" },
             Request::SetDrained { nonce, .. } => Sent::Other { nonce, what: "SetDrained" },
+            Request::Hurry => Sent::Hurry,
             Request::Goodbye => Sent::Goodbye,
         },
         kind => panic!("a frame of kind {kind}"),
