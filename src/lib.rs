@@ -46,7 +46,7 @@
 //! 5. [`raft`] and [`storage`]: consensus over the log, and what is on disk.
 //! 6. [`client`]: the session, a pure state machine, and the task around it.
 //! 7. [`backup`]: the whole state in one file, and a new cluster out of it.
-//! 8. [`http`]: requests of those that have no session.
+//! 8. [`metrics`]: what a server counts, and [`http`]: requests of those that have no session.
 //!
 //! The command line is in `src/cli`, beside this library and on top of it. The simulator is the crate `restante-sim`,
 //! which runs [`server`] and [`client`] as they are, in a world of its own.
@@ -58,6 +58,7 @@ pub mod backup;
 pub mod client;
 pub mod http;
 pub mod limits;
+pub mod metrics;
 pub mod post_office;
 pub mod raft;
 pub mod server;

@@ -81,6 +81,16 @@ pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub const HTTP_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Streams that one server keeps open for HTTP senders that have none of their own.
 pub const HTTP_STREAMS_MAX: usize = 1024;
+/// Feeds (server-sent events and WebSockets) that one server keeps open at a time.
+pub const HTTP_FEEDS_MAX: usize = 2048;
+/// Messages in one request of `/v1/messages/batch`.
+pub const HTTP_BATCH_MAX: usize = 1000;
+/// Longest `Idempotency-Key`, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Idempotency keys that one server remembers the streams of, over all senders.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 65_536;
+/// An idempotency key holds for at least so long, whatever else comes.
+pub const IDEMPOTENCY_WINDOW_MIN: Duration = Duration::from_secs(5 * 60);
 /// Sends on one of these that may be on their way.
 pub const HTTP_STREAM_WINDOW: u64 = 256;
 

@@ -28,6 +28,7 @@ mod serve;
 mod server;
 mod status;
 mod table;
+mod top;
 mod values;
 mod who;
 
@@ -65,6 +66,7 @@ A first walk, in two terminals:
   restante send --from alice --to bob 'hello'   prints the receipt
   restante listen bob --count 1                 prints the message
   restante status                               servers, leader, who lags
+  restante top                                  the same, and what passes, as it happens
 
 Every option with an [env: …] can stand in a file of settings, too: see `restante config --help`.
 
@@ -86,6 +88,7 @@ enum Command {
     Chat(chat::Chat),
     Who(who::Who),
     Status(status::Status),
+    Top(top::Top),
     Backup(backup::Backup),
     Restore(restore::Restore),
     Server(server::Server),
@@ -154,6 +157,7 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Chat(chat) => chat.run(reach).await,
         Command::Who(who) => who.run(reach).await,
         Command::Status(status) => status.run(reach).await,
+        Command::Top(top) => top.run(reach).await,
         Command::Backup(backup) => backup.run(reach).await,
         Command::Restore(restore) => restore.run().await,
         Command::Server(server) => server.run(reach).await,

@@ -196,6 +196,10 @@ impl From<Failure> for Answer {
             }
             Failure::Stream(failure) => stream_failed(failure),
             Failure::Unavailable(refusal) => Self::unavailable(&refusal),
+            Failure::TooManyKeys => {
+                let detail = "too many idempotency keys of this sender hold: number your sends on a stream of your own";
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many").detail(detail).again()
+            }
             Failure::Busy => Self::busy("the server is busy: too much is on its way"),
             Failure::Down(server) => Self::busy(format!("server {server} is down: name another one, or ask again")),
             Failure::Beyond(last) => Self::invalid(format!("the inbox has no message yet behind position {last}")),

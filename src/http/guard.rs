@@ -6,8 +6,13 @@
 
 use std::net::IpAddr;
 
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HOST,
+    HeaderValue, ORIGIN, VARY,
+};
 use hyper::http::request::Parts;
+use hyper::{Method, Response};
 
 /// A request that is not taken because of its headers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +32,28 @@ pub(super) enum BadHead {
 
 /// Refuses what a browser sends for somebody else's page.
 pub(super) fn check_origin(head: &Parts, is_ours: impl Fn(&str) -> bool) -> Result<(), BadHead> {
+    match foreign_origin(head, is_ours)? {
+        Some(origin) => Err(BadHead::Origin(origin)),
+        None => Ok(()),
+    }
+}
+
+/// The same, but lets in what comes from a page of another server of the cluster, as which `is_server` knows its `host:port`:
+/// the console goes on at another server when the one that it came from dies. Returns the origin that is to be told so.
+pub(super) fn check_origin_of_cluster(
+    head: &Parts,
+    is_ours: impl Fn(&str) -> bool,
+    is_server: impl Fn(&str) -> bool,
+) -> Result<Option<HeaderValue>, BadHead> {
+    let Some(origin) = foreign_origin(head, is_ours)? else { return Ok(None) };
+    match origin.split_once("://") {
+        Some((_, authority)) if is_server(authority) => Ok(head.headers.get(ORIGIN).cloned()),
+        _ => Err(BadHead::Origin(origin)),
+    }
+}
+
+/// Checks where a request was sent to, and gives the origin of the page that sent it if that is another one.
+fn foreign_origin(head: &Parts, is_ours: impl Fn(&str) -> bool) -> Result<Option<String>, BadHead> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     // A request may name it in its first line, too; and it may come through somebody who looks at another one than this.
     let hosts: Vec<String> = head.headers.get_all(HOST).iter().map(text).collect();
@@ -40,10 +67,32 @@ pub(super) fn check_origin(head: &Parts, is_ours: impl Fn(&str) -> bool) -> Resu
     if let Some(origin) = head.headers.get(ORIGIN).map(text) {
         let own = origin.split_once("://").map(|(_, host)| host);
         if own.is_none() || !own.zip(named).is_some_and(|(own, named)| own.eq_ignore_ascii_case(named)) {
-            return Err(BadHead::Origin(origin));
+            return Ok(Some(origin));
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Whether it asks what a page may send: browsers do so before they send anything that a form could not.
+pub(super) fn is_preflight(head: &Parts) -> bool {
+    head.method == Method::OPTIONS && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Lets a page of another server of the cluster read an answer.
+pub(super) fn allow<B>(response: &mut Response<B>, origin: HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(VARY, HeaderValue::from_static("Origin"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After, Restante-From"));
+}
+
+/// Says what a page of another server of the cluster may send.
+pub(super) fn allow_requests<B>(response: &mut Response<B>) {
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
+    let names = HeaderValue::from_static("Content-Type, Idempotency-Key, Last-Event-ID");
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
 }
 
 fn is_known(host: &str, is_ours: &impl Fn(&str) -> bool) -> bool {
@@ -106,6 +155,21 @@ mod tests {
         let request = Request::builder().uri("http://evil.example/share").header("host", "localhost");
         let (line, ()) = request.body(()).expect("a request").into_parts();
         assert!(matches!(check_origin(&line, |_| false), Err(BadHead::Host(_))));
+    }
+
+    #[test]
+    fn a_page_of_another_server_is_let_in_where_that_is_asked_for() {
+        let of = |origin: &str| {
+            let head = head(&[("host", "127.0.0.1:8081"), ("origin", origin)]);
+            check_origin_of_cluster(&head, |_| false, |authority| authority == "127.0.0.1:8080")
+        };
+        assert_eq!(of("http://127.0.0.1:8080"), Ok(Some(HeaderValue::from_static("http://127.0.0.1:8080"))));
+        assert_eq!(of("http://127.0.0.1:8081"), Ok(None), "its own page");
+        for bad in ["http://127.0.0.1:9999", "null", "http://evil.example", "127.0.0.1:8080"] {
+            assert!(matches!(of(bad), Err(BadHead::Origin(_))), "{bad}");
+        }
+        let elsewhere = head(&[("host", "evil.example"), ("origin", "http://127.0.0.1:8080")]);
+        assert!(matches!(check_origin_of_cluster(&elsewhere, |_| false, |_| true), Err(BadHead::Host(_))));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::answer::Answer;
 use super::fields::Fields;
 use crate::limits;
+use crate::metrics::limits::Limit;
 use crate::server::Desk;
 use crate::world::World;
 
@@ -43,15 +44,25 @@ pub(super) type Room = Option<OwnedSemaphorePermit>;
 
 /// Reads the fields of a body.
 pub(super) async fn read<W: World>(desk: &Desk<W>, head: &Parts, body: Incoming) -> Result<(Fields, Room), Answer> {
-    let reading = read_bytes(desk, body);
-    let Ok(read) = W::timeout(limits::HTTP_BODY_TIMEOUT, reading).await else { return Err(BadBody::Slow.into()) };
-    let (bytes, room) = read?;
+    let (bytes, room) = read_raw(desk, body).await?;
     let fields = match head.uri.path() {
         // Whoever wants no more than the usual may leave the body out.
         path if path.ends_with("/attach") => Fields::read_or_none(&bytes),
         _ => Fields::read(&bytes),
     };
     Ok((fields?, room))
+}
+
+/// Reads a body as it is.
+pub(super) async fn read_raw<W: World>(desk: &Desk<W>, body: Incoming) -> Result<(Vec<u8>, Room), BadBody> {
+    let reading = read_bytes(desk, body);
+    let Ok(read) = W::timeout(limits::HTTP_BODY_TIMEOUT, reading).await else { return Err(BadBody::Slow) };
+    match &read {
+        Err(BadBody::NoRoom) => desk.metrics().hit(Limit::HttpBodies),
+        Err(BadBody::TooLarge) => desk.metrics().hit(Limit::HttpBody),
+        _ => {}
+    }
+    read
 }
 
 async fn read_bytes<W: World>(desk: &Desk<W>, mut body: Incoming) -> Result<(Vec<u8>, Room), BadBody> {

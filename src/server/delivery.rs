@@ -71,6 +71,7 @@ fn deliver_frame(office: &PostOffice, books: &mut Books, registration: Registrat
     }
     if session.out.len() > OUTBOX_HIGH {
         session.starve(registration);
+        books.handed.starve();
         return None;
     }
     let waiting = office.waiting(registration, next, room.min(MESSAGES_PER_FRAME), BYTES_PER_FRAME);
@@ -94,6 +95,7 @@ fn deliver_frame(office: &PostOffice, books: &mut Books, registration: Registrat
 
 fn put(books: &mut Books, registration: RegistrationId, epoch: Epoch, waiting: Vec<Waiting>, body: &[u8]) {
     let Some(id) = books.readers.get(&registration).map(|r| r.session) else { return };
+    books.handed.note(waiting.len(), waiting.last().map(|w| w.delivery.time));
     let deliveries = waiting.into_iter().map(|w| w.delivery).collect();
     if let Some(session) = books.session(id) {
         session.put(&Reply::Deliver { registration, epoch, deliveries }, body);
@@ -144,6 +146,7 @@ pub(super) async fn fetch<W: World>(node: Arc<Node<W>>, fetch: Fetch) {
     }
     books.ready.push(registration);
     let fetches = deliver(&office, &mut books);
+    node.note_handed(&mut books);
     books.wake();
     drop(books);
     drop(office);

@@ -12,7 +12,9 @@ use super::hub::OwnSend;
 use super::node::Node;
 use super::{Phase, Server, operator};
 use crate::limits;
-use crate::post_office::{Answer, RegistrationView};
+use crate::metrics::flow::Sender;
+use crate::metrics::limits::Limit;
+use crate::post_office::{Answer, Reading, RegistrationView};
 use crate::wire::client::SendFailure;
 use crate::wire::command::Command;
 use crate::wire::peer::Question;
@@ -44,6 +46,8 @@ pub(crate) enum Failure {
     Down(Name),
     /// What is to be acknowledged is not there: the inbox ends here.
     Beyond(Position),
+    /// The sender has used too many idempotency keys lately, and nothing was done.
+    TooManyKeys,
     /// There was no room before its time was over, and nothing was done.
     Busy,
     /// Nobody knows whether it was carried out, or will be.
@@ -79,6 +83,7 @@ pub(crate) struct Attachment {
 /// A request under way: a stopping server waits for it, within its farewell.
 pub(crate) struct Visit<W: World> {
     pub(super) node: Arc<Node<W>>,
+    pub(super) server: Arc<Server<W>>,
     deadline: Instant,
 }
 
@@ -100,7 +105,7 @@ impl<W: World> Desk<W> {
             }
             books.apart.requests += 1;
         }
-        Ok(Visit { node, deadline: W::now() + PATIENCE })
+        Ok(Visit { node, server: self.0.clone(), deadline: W::now() + PATIENCE })
     }
 
     /// Whether that is a host by which the cluster's servers are reached.
@@ -173,7 +178,7 @@ impl<W: World> Visit<W> {
         Err(Failure::Busy)
     }
 
-    async fn set_home(&self, name: &Name, home: &Name, instead_of: Option<&Name>) -> Result<(), Failure> {
+    pub(super) async fn set_home(&self, name: &Name, home: &Name, instead_of: Option<&Name>) -> Result<(), Failure> {
         let nonce = draw::<W>();
         let instead_of = instead_of.map(Name::as_str);
         self.ask(nonce, &Command::SetHome { nonce, name, home, instead_of }).await.map(drop)
@@ -188,7 +193,7 @@ impl<W: World> Visit<W> {
     }
 
     /// The server that is meant.
-    async fn server(&self, place: &Place) -> Result<ServerAddress, Failure> {
+    pub(super) async fn server(&self, place: &Place) -> Result<ServerAddress, Failure> {
         if let Some(server) = self.find(place) {
             return Ok(server);
         }
@@ -219,6 +224,9 @@ impl<W: World> Visit<W> {
     pub async fn share(&self, sender: &Name, to: &Name, content: &Bytes) -> Result<Position, Failure> {
         let window = u64::from(self.node.office.post_office.lock().quotas().stream_window);
         let window = window.min(limits::HTTP_STREAM_WINDOW);
+        if self.node.metrics.flow.is_watched() {
+            self.node.metrics.flow.note(Sender::Client(sender.clone()), to, content.len());
+        }
         loop {
             self.room().await?;
             // Before it looks, so that nothing that makes room is missed.
@@ -227,7 +235,10 @@ impl<W: World> Visit<W> {
             room.as_mut().enable();
             let sent = self.node.hub.send_for(sender, to, content, window, [draw::<W>(), draw::<W>()]);
             match sent {
-                OwnSend::Full => self.within(room).await.map_err(|_| Failure::Busy)?,
+                OwnSend::Full => {
+                    self.node.metrics.hit(Limit::HttpStreams);
+                    self.within(room).await.map_err(|_| Failure::Busy)?;
+                }
                 OwnSend::Opening(opened) => match self.within(opened).await {
                     Ok(Ok(Ok(()))) => {}
                     Ok(Ok(Err(refusal))) => return Err(Failure::Refused(refusal)),
@@ -236,7 +247,10 @@ impl<W: World> Visit<W> {
                     Err(_) => return Err(Failure::Busy),
                 },
                 OwnSend::Sent(told) => match self.within(told).await {
-                    Ok(Ok(Ok(SendOutcome::Accepted(position)))) => return Ok(position),
+                    Ok(Ok(Ok(SendOutcome::Accepted(position)))) => {
+                        tracing::debug!(from = %sender, %to, %position, "accepted");
+                        return Ok(position);
+                    }
                     Ok(Ok(Ok(SendOutcome::Refused(refusal)))) => return Err(Failure::Send(refusal)),
                     // It was judged, once, and not taken: another stream takes it.
                     Ok(Ok(Err(
@@ -277,12 +291,18 @@ impl<W: World> Visit<W> {
         content: &Bytes,
     ) -> Result<Position, Failure> {
         self.room().await?;
+        if self.node.metrics.flow.is_watched() {
+            self.node.metrics.flow.note(Sender::Stream(stream), to, content.len());
+        }
         let told = self.node.hub.send_apart(&Command::Send { stream, number, confirmed, to }, content);
         let Some(told) = told else {
             return Err(Failure::Refused(Refusal::Malformed("a session sends on this stream".to_owned())));
         };
         match self.within(told).await {
-            Ok(Ok(Ok(SendOutcome::Accepted(position)))) => Ok(position),
+            Ok(Ok(Ok(SendOutcome::Accepted(position)))) => {
+                tracing::debug!(%stream, %number, %to, %position, "accepted");
+                Ok(position)
+            }
             Ok(Ok(Ok(SendOutcome::Refused(refusal)))) => Err(Failure::Send(refusal)),
             Ok(Ok(Err(failure))) => Err(Failure::Stream(failure)),
             Ok(Err(_)) | Err(_) => Err(Failure::Unknown),
@@ -313,7 +333,7 @@ impl<W: World> Visit<W> {
     }
 
     /// Who has a name now.
-    async fn registration(&self, name: &Name) -> Result<RegistrationView, Failure> {
+    pub(super) async fn registration(&self, name: &Name) -> Result<RegistrationView, Failure> {
         self.barrier().await?;
         self.node.office.post_office.lock().registration(name).ok_or(Failure::Refused(Refusal::NotRegistered))
     }
@@ -351,8 +371,15 @@ impl<W: World> Visit<W> {
         }
         let nonce = draw::<W>();
         let command = Command::AcknowledgeApart { nonce, name, registration, epoch, up_to, ranges };
+        // The one who reads is counted where it attached.
+        let before = self.node.office.post_office.lock().reader(registration);
         match self.ask(nonce, &command).await? {
-            Answer::Acknowledged { up_to, .. } => Ok(up_to),
+            Answer::Acknowledged { up_to, .. } => {
+                if let Some(before) = before.filter(|before| before.reading == Reading::Nobody) {
+                    self.node.metrics.acknowledged.inc_by(up_to.0.saturating_sub(before.acknowledged.0));
+                }
+                Ok(up_to)
+            }
             _ => Err(Failure::Unknown),
         }
     }
@@ -376,7 +403,7 @@ impl<W: World> Visit<W> {
     }
 
     /// Proposes a command until it is answered. Asked again, its nonce tells it from another one.
-    async fn ask(&self, nonce: Nonce, command: &Command<'_>) -> Result<Answer, Failure> {
+    pub(super) async fn ask(&self, nonce: Nonce, command: &Command<'_>) -> Result<Answer, Failure> {
         self.room().await?;
         let mut again = false;
         loop {
@@ -395,10 +422,14 @@ impl<W: World> Visit<W> {
     }
 
     /// Waits until commands are taken.
-    async fn room(&self) -> Result<(), Failure> {
+    pub(super) async fn room(&self) -> Result<(), Failure> {
         if self.node.log.disk_full() {
             W::reached("a full disk refused a request by HTTP");
+            self.node.metrics.hit(Limit::Disk);
             return Err(Failure::Unavailable(Refusal::DiskFull));
+        }
+        if !self.node.hub.has_room_apart() {
+            self.node.metrics.hit(Limit::Pending);
         }
         let waiting = async {
             while !self.node.hub.has_room_apart() {
@@ -412,11 +443,11 @@ impl<W: World> Visit<W> {
         self.within(waiting).await.map_err(|_| Failure::Busy)
     }
 
-    async fn within<F: Future>(&self, future: F) -> Result<F::Output, tokio::time::error::Elapsed> {
+    pub(super) async fn within<F: Future>(&self, future: F) -> Result<F::Output, tokio::time::error::Elapsed> {
         W::timeout(self.deadline.saturating_duration_since(W::now()), future).await
     }
 }
 
-fn draw<W: World>() -> Nonce {
+pub(super) fn draw<W: World>() -> Nonce {
     rand::RngExt::random(&mut W::rng())
 }

@@ -114,6 +114,7 @@ async fn local<W: World>(node: &Arc<Node<W>>) -> Step {
         // It stays in the books until there is room again, or another server leads.
         Some(batch) if !node.log.takes(batch.frames.len() as u64) => Step::Pause,
         Some(batch) => {
+            node.metrics.batch_begun(batch.header.sequence, W::now());
             node.proposer.propose(batch).await;
             Step::Again
         }
@@ -136,6 +137,7 @@ async fn remote<W: World>(node: &Arc<Node<W>>, to: Incarnation, link: &mut Optio
         }
     }
     let Some(batch) = node.hub.next_batch(W::now()) else { return Step::Wait };
+    node.metrics.batch_begun(batch.header.sequence, W::now());
     let Some((_, open)) = link else { return Step::Again };
     match W::timeout(AGAIN, send(open, &batch)).await {
         Ok(Ok(())) => Step::Again,

@@ -22,6 +22,7 @@ pub(super) use self::apart::OwnSend;
 use super::batches::Batches;
 use super::outbox::{OUTBOX_STOP, Outgoing, Session};
 use crate::limits;
+use crate::metrics::Handed;
 use crate::post_office::{Answer, BatchVerdict, Effect, PostOffice};
 use crate::wire::batch::Batch;
 use crate::wire::client::{Reply, SendFailure};
@@ -64,6 +65,8 @@ pub(super) struct Books {
     barriers: Vec<(u64, oneshot::Sender<()>)>,
     /// Who waits without a session.
     pub apart: Apart,
+    /// What was handed to readers, until it is counted.
+    pub handed: Handed,
     /// Sequence of the batch of this server that is being applied.
     applying: u64,
     /// Sessions to be woken at the end of what is being done.
@@ -117,6 +120,7 @@ impl Hub {
             ready: Vec::new(),
             barriers: Vec::new(),
             apart: Apart::new(limits::HTTP_STREAMS_MAX),
+            handed: Handed::default(),
             applying: 0,
             touched: Vec::new(),
             closed_for: None,

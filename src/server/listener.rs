@@ -11,6 +11,7 @@ use super::desk::Desk;
 use super::{Phase, Server, bootstrap, operator, session};
 use crate::http;
 use crate::limits;
+use crate::metrics::limits::Limit;
 use crate::raft::link::{FrameReader, FrameWriter, Link};
 use crate::raft::{Gates, serve_raft, serve_snapshot};
 use crate::wire::client::{REPLY_KIND, Reply};
@@ -37,6 +38,9 @@ pub(super) async fn accept<W: World>(server: Arc<Server<W>>, mut port: Box<dyn L
                     let peer = connection.peer.clone();
                     let mut closed = server.closed.clone();
                     let over = count >= server.settings.connections;
+                    if over {
+                        server.metrics.hit(Limit::Connections);
+                    }
                     tokio::select! {
                         biased;
                         // A change, or the end of the server: either ends the connection.

@@ -3,24 +3,30 @@
 //! Reading order: [`run`] here; [`bootstrap`] (founding, joining); [`node`] (what runs once there is an incarnation);
 //! [`listener`] and [`session`] (connections); [`hub`] and [`outbox`] (the books of a home server: who waits for what);
 //! [`delivery`]; [`batches`], [`forward`] and [`proposer`] (commands on their way into the log); [`desk`] and [`peek`]
-//! (clients without a session), whose part of the books is `hub::apart`; [`membership`], [`moving`] and [`operator`];
+//! (clients without a session), whose part of the books is `hub::apart`; [`overview`] and [`observer`] (what is told and
+//! counted); [`membership`], [`moving`] and [`operator`];
 //! [`upkeep`] and [`disk_watch`]; [`scrub`]; [`ending`]; [`status`]; [`backup`], and [`restored`] for what came of one.
 
 mod backup;
 mod batches;
 mod bootstrap;
+mod clients;
 mod delivery;
 mod desk;
 mod disk_watch;
+mod ear;
 mod ending;
 mod forward;
 mod hub;
+mod keys;
 mod listener;
 mod membership;
 mod moving;
 mod node;
+mod observer;
 mod operator;
 mod outbox;
+mod overview;
 mod peek;
 mod proposer;
 mod restored;
@@ -38,13 +44,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub(crate) use desk::{Desk, Failure, Moved, Place, Visit};
+pub(crate) use overview::{Counts, FeedPermit};
 pub(crate) use peek::{Look, Seen};
 pub use settings::{BadSettings, Settings};
 
 use crate::limits;
+use crate::metrics::Metrics;
+use crate::metrics::traffic::Counted;
 use crate::storage::{DataDirectory, OpenError};
 use crate::wire::peer::PeerRefusal;
-use crate::world::{Disk, Event, Host, WatchReceiver, World, watch};
+use crate::world::{Disk, Event, Host, Instant, WatchReceiver, World, watch};
 
 /// How long a server that stops waits for the answers that it gave by HTTP to be taken.
 const ANSWERS: Duration = Duration::from_secs(3);
@@ -90,13 +99,15 @@ pub enum ServerError {
 /// [`ServerError`] says what made it stop.
 pub async fn run<W: World>(
     settings: Settings,
-    host: Host,
+    mut host: Host,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServerError> {
     settings.check()?;
     let Some(disk) = host.disk.clone() else {
         return Err(io::Error::other("a server needs a disk").into());
     };
+    let metrics = Arc::new(Metrics::default());
+    host.network = Arc::new(Counted::new(host.network, metrics.traffic.clone()));
     let directory = open_directory::<W>(disk.clone()).await?;
     if let Some(identity) = directory.identity()
         && identity.name != settings.name
@@ -115,12 +126,18 @@ pub async fn run<W: World>(
         settings,
         host,
         disk,
+        metrics,
+        started: W::now(),
+        started_unix_ms: W::unix_millis(),
+        requests: std::sync::atomic::AtomicU64::new(0),
         phase: Mutex::new(Phase::Starting),
         closed,
         leaving,
         connections: std::sync::atomic::AtomicUsize::new(0),
         visitors: std::sync::atomic::AtomicUsize::new(0),
         bodies: Arc::new(tokio::sync::Semaphore::new(limits::HTTP_BODIES_BYTES_MAX)),
+        feeds: Arc::new(tokio::sync::Semaphore::new(limits::HTTP_FEEDS_MAX)),
+        keys: Mutex::default(),
         world: std::marker::PhantomData::<W>,
     });
     let accepting = Abort(W::spawn(listener::accept(server.clone(), port)));
@@ -219,6 +236,12 @@ struct Server<W: World> {
     settings: Settings,
     host: Host,
     disk: Arc<dyn Disk>,
+    /// What is counted since it started.
+    metrics: Arc<Metrics>,
+    started: Instant,
+    started_unix_ms: u64,
+    /// Requests by HTTP that came without an id.
+    requests: std::sync::atomic::AtomicU64,
     phase: Mutex<Phase<W>>,
     /// Turns true when the server has stopped: connections end.
     closed: WatchReceiver<bool>,
@@ -229,6 +252,10 @@ struct Server<W: World> {
     visitors: std::sync::atomic::AtomicUsize,
     /// A permit for each byte of HTTP bodies that may still be taken.
     bodies: Arc<tokio::sync::Semaphore>,
+    /// A permit for each feed that may be open.
+    feeds: Arc<tokio::sync::Semaphore>,
+    /// Idempotency keys that came by this server lately.
+    keys: Mutex<keys::Keys>,
     world: std::marker::PhantomData<W>,
 }
 

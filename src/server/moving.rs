@@ -28,9 +28,11 @@ const CONNECT: Duration = Duration::from_millis(500);
 
 /// Looks for ever.
 pub(super) async fn move_clients<W: World>(node: Arc<Node<W>>) {
+    let mut told = BTreeSet::new();
     loop {
         W::sleep(ROUND).await;
         let Some(up) = servers_up(&node) else { continue };
+        told.retain(|home| !up.contains(home));
         let (homes, serving) = {
             let office = node.office.post_office.lock();
             let homes: Vec<Name> = office.homes().cloned().collect();
@@ -44,6 +46,10 @@ pub(super) async fn move_clients<W: World>(node: Arc<Node<W>>) {
                 W::reached("clients moved away from a home that is drained");
                 tracing::info!(%home, "clients' home is drained: they are at home elsewhere from now on");
             } else {
+                if told.insert(home.clone()) {
+                    let text = format!("{home} is down: its clients have other homes from now on");
+                    node.metrics.chronicle.note(W::unix_millis(), "clients", true, text);
+                }
                 W::reached("clients moved away from a home that is down");
                 tracing::info!(%home, "clients' home is down: they are at home elsewhere from now on");
             }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::backup::Backups;
 use super::disk_watch::DiskHealth;
+use super::ear::Ear;
 use super::ending::{Ended, StartError};
 use super::hub::Hub;
 use super::proposer::{Clock, Proposer};
@@ -19,10 +20,11 @@ use super::{
     Abort, Server, ServerError, Settings, delivery, forward, membership, moving, proposer, restored, scrub, status,
     upkeep,
 };
-use crate::post_office::{Answer, Effect, PostOffice};
+use crate::metrics::Metrics;
+use crate::post_office::Answer;
 use crate::raft::{
-    self, CheckpointMeta, Heard, Listener, LogId, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability,
-    StateMachine, TypeConfig,
+    self, CheckpointMeta, Heard, LogId, LogStore, Me, Member, NetworkFactory, Office, Raft, Reachability, StateMachine,
+    TypeConfig,
 };
 use crate::storage::{Checkpoint, DataDirectory, Identity, Log, LogSettings, MetaKey};
 use crate::wire::command::Command;
@@ -53,6 +55,8 @@ pub(super) struct Node<W: World> {
     pub reachability: Arc<Reachability>,
     pub proposer: Proposer,
     pub disk: Arc<dyn Disk>,
+    /// What its server counts.
+    pub metrics: Arc<Metrics>,
     /// Damaged data was set aside on this disk once.
     pub set_aside: bool,
     /// What is known of the disk.
@@ -67,43 +71,6 @@ pub(super) struct Node<W: World> {
     failed: tokio::sync::Notify,
     fetches: tokio::sync::mpsc::UnboundedSender<delivery::Fetch>,
     fetching: Mutex<Option<tokio::sync::mpsc::UnboundedReceiver<delivery::Fetch>>>,
-}
-
-/// What applying brings, on its way to the hub.
-struct Ear<W: World> {
-    hub: Arc<Hub>,
-    clock: Arc<Clock>,
-    fetches: tokio::sync::mpsc::UnboundedSender<delivery::Fetch>,
-    world: std::marker::PhantomData<W>,
-}
-
-impl<W: World> Listener for Ear<W> {
-    fn effect(&self, effect: Effect<'_>) {
-        self.hub.effect(&effect);
-    }
-
-    fn applied(&self, office: &PostOffice, _index: u64) {
-        self.clock.applied::<W>(office.time());
-        let mut books = self.hub.lock();
-        for fetch in delivery::deliver(office, &mut books) {
-            // The receiver goes with the node.
-            let _ = self.fetches.send(fetch);
-        }
-        books.wake();
-        drop(books);
-        self.hub.forward.notify_one();
-        self.hub.room.notify_waiters();
-    }
-
-    fn installed(&self, office: &PostOffice) {
-        self.clock.applied::<W>(office.time());
-        let mut books = self.hub.lock();
-        let applied = office.last_sequence(books.batches.origin);
-        books.installed(applied, office);
-        drop(books);
-        self.hub.forward.notify_one();
-        self.hub.room.notify_waiters();
-    }
 }
 
 fn log_settings(settings: &Settings) -> LogSettings {
@@ -163,12 +130,9 @@ impl<W: World> Node<W> {
         let hub = Arc::new(Hub::new(origin, identity.name.clone(), settings.pending_bytes));
         let clock = Arc::new(Clock::new::<W>(post_office.time()));
         let (fetches, fetching) = tokio::sync::mpsc::unbounded_channel();
-        let ear = Ear {
-            hub: hub.clone(),
-            clock: clock.clone(),
-            fetches: fetches.clone(),
-            world: std::marker::PhantomData::<W>,
-        };
+        let metrics = server.metrics.clone();
+        metrics.forget_batches();
+        let ear = Ear::<W>::new(origin, hub.clone(), clock.clone(), fetches.clone(), metrics.clone());
         let body_memory = settings.body_memory_bytes;
         let office = Office::open(checkpoint, post_office, server.disk.clone(), Arc::new(ear), body_memory)?;
         let office = Arc::new(office);
@@ -196,6 +160,7 @@ impl<W: World> Node<W> {
             reachability,
             proposer: Proposer::new(),
             disk: server.disk.clone(),
+            metrics,
             set_aside: directory.has_set_aside(),
             health: DiskHealth::default(),
             backups: Backups::default(),
@@ -439,6 +404,11 @@ impl<W: World> Node<W> {
         for fetch in fetches {
             let _ = self.fetches.send(fetch);
         }
+    }
+
+    /// Counts what was handed to readers.
+    pub fn note_handed(&self, books: &mut super::hub::Books) {
+        self.metrics.note_handed(&mut books.handed, self.clock.now::<W>());
     }
 
     /// Tells clients which servers there are.

@@ -81,6 +81,9 @@ impl<W: World> Visit<W> {
             if messages.is_empty() && seen.waiting > 0 && !over {
                 continue;
             }
+            if look.reader.is_some() {
+                self.node.metrics.delivered.inc_by(messages.len() as u64);
+            }
             return Ok(Seen { messages, ..seen });
         }
     }

@@ -12,6 +12,9 @@ use super::hub::SessionId;
 use super::node::Node;
 use super::{Server, backup, operator, status};
 use crate::limits;
+use crate::metrics::flow::Sender;
+use crate::metrics::limits::Limit;
+use crate::metrics::tally::limit_of;
 use crate::post_office::check_command;
 use crate::raft::link::{FrameReader, FrameWriter, take};
 use crate::wire::client::{REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure, StatusDetail};
@@ -158,6 +161,7 @@ async fn write_all<W: World>(
         let mut books = node.hub.lock();
         if !books.ready.is_empty() {
             let fetches = super::delivery::deliver(&office, &mut books);
+            node.note_handed(&mut books);
             books.wake();
             node.fetch(fetches);
         }
@@ -210,6 +214,9 @@ impl<W: World> Session<W> {
                 Next::End(None) => return Ok(()),
                 Next::End(Some(refusal)) => return self.refuse(refusal).await,
             }
+            if !self.node.hub.has_room(self.id) {
+                self.node.metrics.hit(Limit::Pending);
+            }
             while !self.node.hub.has_room(self.id) {
                 let room = self.node.hub.room.notified();
                 if self.node.hub.has_room(self.id) {
@@ -225,18 +232,24 @@ impl<W: World> Session<W> {
         let mut books = self.node.hub.lock();
         let mut frame = Some(first);
         let mut next = Next::Go;
+        let mut taken = false;
         while let Some(Frame { kind, payload }) = frame {
             next = match kind {
                 command::KIND => match check(&payload) {
                     Ok(Command::Send { stream, number, .. }) if disk_full => {
                         W::reached("a full disk refused a send");
+                        self.node.metrics.hit(Limit::Disk);
                         let reason = SendFailure::Unavailable(Refusal::DiskFull);
                         books.reply(self.id, &Reply::SendFailed { stream, number, reason });
                         Next::Go
                     }
                     Ok(command) => {
-                        if let Command::Send { stream, .. } = command {
+                        if let Command::Send { stream, to, .. } = command {
                             books.route_stream(stream, self.id);
+                            // One of those that came at once is enough to see that something passes.
+                            if !taken && self.node.metrics.flow.is_watched() {
+                                self.node.metrics.flow.note(Sender::Stream(stream), to, payload.len());
+                            }
                         }
                         if let Command::Detach { registration, epoch, .. } = command {
                             // It wants nothing more from now on.
@@ -254,6 +267,7 @@ impl<W: World> Session<W> {
                             }
                             _ => books.batches.push_frame(&payload),
                         }
+                        taken = true;
                         Next::Go
                     }
                     Err(refusal) => Next::End(Some(refusal)),
@@ -285,6 +299,9 @@ impl<W: World> Session<W> {
                 }
             };
         }
+        if taken {
+            self.node.metrics.batch_begun(books.batches.next_sequence(), W::now());
+        }
         books.wake();
         Ok(next)
     }
@@ -314,6 +331,11 @@ impl<W: World> Session<W> {
             }
             Request::Hello { .. } | Request::Ping(_) | Request::Hurry | Request::Goodbye => return,
         };
+        if let Reply::Refused { refusal, .. } = &reply
+            && let Some(limit) = limit_of(refusal)
+        {
+            self.node.metrics.hit(limit);
+        }
         let mut books = self.node.hub.lock();
         books.reply(self.id, &reply);
         books.wake();
@@ -337,6 +359,9 @@ impl<W: World> Session<W> {
     /// Says why, and ends the connection once that is sent.
     async fn refuse(&self, refusal: Refusal) -> io::Result<()> {
         tracing::debug!(%refusal, "refused a client");
+        if matches!(refusal, Refusal::Malformed(_)) {
+            self.node.metrics.hit(Limit::Frames);
+        }
         {
             let mut books = self.node.hub.lock();
             books.reply(self.id, &Reply::Refused { nonce: None, refusal });

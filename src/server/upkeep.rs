@@ -10,6 +10,7 @@ use openraft_rt::watch::WatchReceiver as _;
 
 use super::disk_watch::DiskWatch;
 use super::node::Node;
+use super::observer::Observer;
 use crate::wire::command::Command;
 use crate::wire::{Refusal, Time};
 use crate::world::{Event, Instant, World};
@@ -38,8 +39,10 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
     let mut hands_over = None;
     let mut full = FullDisk::default();
     let mut drain = Drain { begun: W::now(), handed_over: None, last_resort: false };
+    let mut observer = Observer::default();
     loop {
         W::sleep(round).await;
+        observer.look(&node);
         let leads = node.raft.is_leader();
         led_since = leads.then(|| led_since.unwrap_or_else(W::now));
         let hangs = watch.look(node.log.progress(), W::now(), round) > node.settings.disk_patience;

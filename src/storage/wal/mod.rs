@@ -34,6 +34,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 
 use crate::wire::ShardId;
@@ -303,6 +304,11 @@ impl<W: World> Log<W> {
     /// Bytes of batches that were made durable since the log was opened: what a checkpoint is due by.
     pub fn bytes_written(&self) -> u64 {
         self.handle.shared.state.lock().written
+    }
+
+    /// Seconds that each batch took to be written and synced, its wait for a thread included.
+    pub fn sync_latency(&self) -> Histogram {
+        self.handle.shared.state.lock().syncs.clone()
     }
 
     /// There is no room for another segment. What is in the current one can still be filled: admission stops sends in

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Notify;
 
 use super::index::Index;
@@ -94,6 +95,8 @@ pub struct State {
     pub written: u64,
     /// How many they are.
     pub batches: u64,
+    /// Seconds that writing and syncing a batch took.
+    pub syncs: Histogram,
     /// A batch is on its way to disk.
     pub writing: bool,
 }

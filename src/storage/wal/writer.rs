@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use rand::Rng as _;
 use tokio::sync::Notify;
 
@@ -66,6 +67,7 @@ pub async fn open<W: World>(disk: Arc<dyn Disk>, mut settings: LogSettings) -> R
         poisoned: None,
         written: 0,
         batches: 0,
+        syncs: Histogram::new(exponential_buckets(0.000_1, 2.0, 19)),
         writing: false,
         room: 0,
     };
@@ -263,6 +265,7 @@ impl Writer {
             }
         }
         let number = self.next_batch;
+        let begun = W::now();
         let (items, placed, bytes, written) = W::blocking(move || {
             let size = start.map_or(0, |_| record::START_BYTES)
                 + meta.values().chain(lazy.values()).map(|value| record::meta_bytes(value)).sum::<usize>()
@@ -299,6 +302,7 @@ impl Writer {
             let mut state = self.shared.state.lock();
             state.written += bytes;
             state.batches += 1;
+            state.syncs.observe(W::now().saturating_duration_since(begun).as_secs_f64());
             if let Some((segment, at)) = &self.current {
                 state.ends.insert(segment.number, *at);
             }

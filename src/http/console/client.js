@@ -1,0 +1,170 @@
+// One client: what waits in its inbox, and a form to send. What is sent goes on a numbered stream, so that a message whose
+// server dies is put again at another one, and is still one message.
+import { Inbox, Refused, ask, element, number, size } from "./store.js";
+
+const AGAIN = 2000;
+/** Messages on the page. Older ones are still in the inbox. */
+const SHOWN = 300;
+
+/** What was sent from this page, by sender: the stream, what is on its way, and what is shown. It outlives a change of view. */
+const senders = new Map();
+
+function hex() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function sender(name) {
+  if (!senders.has(name)) senders.set(name, { nonce: hex(), stream: null, next: 1, queue: Promise.resolve(), shown: [] });
+  return senders.get(name);
+}
+
+/** Sends, one after the other, however long it takes. */
+function send(name, to, text) {
+  const own = sender(name);
+  const sending = own.queue.then(async () => {
+    for (;;) {
+      try {
+        if (own.stream === null) {
+          const opened = await ask("POST", "/streams", { client: name, nonce: own.nonce }, true);
+          [own.stream, own.next] = [opened.stream, opened.next];
+        }
+        const number = own.next;
+        try {
+          const receipt = await ask("PUT", `/streams/${own.stream}/${number}?confirmed=${number - 1}`, { to, text }, true);
+          own.next = number + 1;
+          return receipt;
+        } catch (error) {
+          // Refused for good, it has used its number up.
+          if (error instanceof Refused && error.problem.outcome === "refused") own.next = number + 1;
+          throw error;
+        }
+      } catch (error) {
+        if (!(error instanceof Refused)) { await new Promise((done) => setTimeout(done, 500)); continue; }
+        if (error.problem.code === "stream_closed") { own.stream = null; own.nonce = hex(); continue; }
+        throw error;
+      }
+    }
+  });
+  own.queue = sending.catch(() => {});
+  return sending;
+}
+
+export function clientView(name) {
+  const list = document.getElementById("messages");
+  const note = document.getElementById("client-note");
+  const acknowledge = document.getElementById("acknowledge");
+  const to = document.getElementById("send-to"), text = document.getElementById("send-text"), form = document.getElementById("send");
+  document.getElementById("client-name").textContent = name;
+  let over = false, timer, inbox = null, last = 0, follows = null, acknowledged = 0;
+  const rows = new Map();
+  list.replaceChildren(element("li", { class: "none" }, "Nothing waits."));
+
+  function atEnd() { return list.scrollHeight - list.scrollTop - list.clientHeight < 60; }
+  function add(row) {
+    const stay = atEnd();
+    list.querySelector(".none")?.remove();
+    list.append(row);
+    while (list.childElementCount > SHOWN) list.firstChild.remove();
+    if (stay) list.scrollTop = list.scrollHeight;
+  }
+  function bubble(kind, says, ...about) {
+    return element("li", { class: `message ${kind}` }, element("div", { class: "says" }, says), element("div", { class: "about" }, ...about));
+  }
+  function say(words, bad = false) { note.textContent = words; note.classList.toggle("bad", bad); }
+  function waiting(count) {
+    const words = document.getElementById("waiting-words");
+    words.textContent = count === 0 ? "nothing waits" : `${number(count)} ${count === 1 ? "message waits" : "messages wait"}`;
+    acknowledge.disabled = !(inbox && last > acknowledged && (inbox.reader === "nobody"));
+    acknowledge.title = inbox?.reader === "session" ? "A session reads this inbox, and acknowledges for itself." : "";
+  }
+  function marked() {
+    for (const [position, row] of rows) row.classList.toggle("done", position <= acknowledged);
+  }
+
+  async function load() {
+    clearTimeout(timer);
+    try {
+      const client = await ask("GET", `/clients/${encodeURIComponent(name)}`);
+      if (over) return;
+      const words = `at home at ${client.home}, ${client.online ? "connected" : "not connected"}; ${number(client.waiting)} waiting, ${size(client.waiting_bytes)}`;
+      const place = document.getElementById("client-words");
+      if (place.textContent !== words) place.textContent = words;
+      waiting(client.waiting);
+      if (!follows) follow();
+      if (note.classList.contains("bad")) say("");
+    } catch (error) {
+      if (over) return;
+      const gone = error instanceof Refused && error.problem.code === "not_registered";
+      document.getElementById("client-words").textContent = gone ? "not registered" : "";
+      say(gone ? `Nobody is registered as ${name}: register it on the page of the clients.` : error.message, true);
+    }
+    if (!over) timer = setTimeout(load, AGAIN);
+  }
+
+  function follow() {
+    follows = new Inbox(name, {
+      inbox(news) { inbox = news; acknowledged = Math.max(acknowledged, news.acknowledged); marked(); waiting(news.waiting); },
+      message(message) {
+        last = Math.max(last, message.position);
+        const says = message.text ?? `${size(message.base64.length * 0.75)} of data`;
+        const row = bubble("", says, element("b", {}, message.from), ` · position ${message.position}${message.redelivered ? " · perhaps seen before" : ""}`);
+        row.dataset.position = message.position;
+        rows.set(message.position, row);
+        add(row);
+        if (!to.value) to.value = message.from;
+        acknowledge.disabled = !(inbox && inbox.reader === "nobody");
+      },
+      ended() { rows.clear(); inbox = null; last = acknowledged = 0; list.replaceChildren(element("li", { class: "none" }, "Nothing waits.")); },
+    });
+  }
+
+  function showSent(sent) {
+    const row = bubble("mine", sent.text, "");
+    const about = row.querySelector(".about");
+    sent.draw = () => {
+      about.textContent = sent.position ? `to ${sent.to} · accepted at position ${sent.position}` : sent.error ? `to ${sent.to} · ${sent.error}` : `to ${sent.to} · on its way`;
+      row.classList.toggle("failed", Boolean(sent.error));
+    };
+    sent.draw();
+    add(row);
+  }
+
+  const submit = (event) => {
+    event.preventDefault();
+    if (!form.reportValidity()) return;
+    const sent = { to: to.value, text: text.value, draw() {} };
+    sender(name).shown.push(sent);
+    showSent(sent);
+    list.scrollTop = list.scrollHeight;
+    text.value = "";
+    text.focus();
+    send(name, sent.to, sent.text).then((receipt) => { sent.position = receipt.position; }, (error) => { sent.error = error.message; }).then(() => sent.draw());
+  };
+  const keys = (event) => { if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); form.requestSubmit(); } };
+  const confirm = async () => {
+    acknowledge.disabled = true;
+    try {
+      const done = await ask("POST", `/clients/${encodeURIComponent(name)}/inbox/acknowledgements`, { registration: inbox.registration, epoch: inbox.epoch, up_to: last }, true);
+      acknowledged = Math.max(acknowledged, done.acknowledged);
+      marked();
+      waiting(0);
+      load();
+    } catch (error) { say(error.message, true); }
+  };
+  form.addEventListener("submit", submit);
+  text.addEventListener("keydown", keys);
+  acknowledge.addEventListener("click", confirm);
+  sender(name).shown.forEach(showSent);
+  load();
+  return () => {
+    over = true;
+    clearTimeout(timer);
+    follows?.close();
+    form.removeEventListener("submit", submit);
+    text.removeEventListener("keydown", keys);
+    acknowledge.removeEventListener("click", confirm);
+    to.value = "";
+    text.value = "";
+    say("");
+  };
+}
