@@ -469,6 +469,8 @@ impl Session {
                     reader.delivered = position;
                     contents.extend_from_slice(content);
                     deliveries.push(Delivery {
+                        channel: None,
+                        notice: None,
                         position: Position(position),
                         message: Id(position),
                         from: Name::new(from).unwrap(),

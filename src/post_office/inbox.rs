@@ -30,6 +30,8 @@ pub(super) struct Inbox {
     slots: VecDeque<u32>,
     waiting: u64,
     waiting_bytes: u64,
+    /// Places that are kept for receipts which may come.
+    pub reserved: u64,
     epoch: Epoch,
     reader: Option<Reader>,
     /// Up to here a message may have been seen by a process other than the one that reads now: it is marked as
@@ -106,6 +108,11 @@ impl Inbox {
 
     pub fn waiting(&self) -> u64 {
         self.waiting
+    }
+
+    /// Places that are taken: what waits, and what is kept for receipts.
+    pub fn taken(&self) -> u64 {
+        self.waiting + self.reserved
     }
 
     pub fn waiting_bytes(&self) -> u64 {

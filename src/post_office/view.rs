@@ -1,11 +1,14 @@
 //! Reading the state: what others may know of it.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 
 use super::PostOffice;
+use super::channels::Channel;
 use super::registry::Client;
 use super::servers::Listed;
-use crate::wire::client::{ClientRow, Delivery};
+use crate::wire::client::{ChannelRow, ClientRow, Delivery, Member};
 use crate::wire::{
     Epoch, Incarnation, MessageId, Name, Nonce, Number, Origin, Position, Quotas, RegistrationId, SendOutcome,
     StreamId, Time,
@@ -117,6 +120,10 @@ pub struct Totals {
     pub content_bytes_in_memory: u64,
     /// Malformed commands that were skipped, ever.
     pub malformed: u64,
+    /// Channels.
+    pub channels: u64,
+    /// Messages whose sender is to be told what becomes of them.
+    pub tracked: u64,
 }
 
 impl PostOffice {
@@ -230,6 +237,8 @@ impl PostOffice {
                 time: message.time,
                 redelivered: position.0 <= client.inbox.marked(),
                 content_bytes: message.content_bytes,
+                channel: message.channel().cloned(),
+                notice: message.notice(),
             };
             let content = self.messages.content(message).map_or(Content::Stored(message.id), Content::Memory);
             found.push(Waiting { delivery, content });
@@ -261,6 +270,28 @@ impl PostOffice {
         (rows, clients.next().is_some())
     }
 
+    /// Up to `limit` channels after a name, names ascending, and whether there are more.
+    pub fn channels(&self, after: Option<&Name>, limit: usize) -> (Vec<ChannelRow>, bool) {
+        let mut channels = self.channels.after(after);
+        let row = |channel: &Channel| ChannelRow { name: channel.name.clone(), members: channel.members.len() as u64 };
+        let rows = channels.by_ref().take(limit).map(row).collect();
+        (rows, channels.next().is_some())
+    }
+
+    /// Up to `limit` members of a channel after a registration, ascending, and whether there are more; `None` if there is no
+    /// such channel.
+    pub fn members(&self, channel: &str, after: Option<RegistrationId>, limit: usize) -> Option<(Vec<Member>, bool)> {
+        let channel = self.channels.get(self.channels.id_of(channel)?)?;
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut members = channel.members.range((after, Bound::Unbounded));
+        let row = |(registration, key): (&RegistrationId, &u32)| Member {
+            name: self.registry.get(*key).name.clone(),
+            registration: *registration,
+        };
+        let rows = members.by_ref().take(limit).map(row).collect();
+        Some((rows, members.next().is_some()))
+    }
+
     /// The servers that are anybody's home, names ascending.
     pub fn homes(&self) -> impl Iterator<Item = &Name> {
         self.registry.homes()
@@ -275,6 +306,8 @@ impl PostOffice {
             waiting_bytes: self.waiting_bytes,
             content_bytes_in_memory: self.messages.held_bytes(),
             malformed: self.malformed,
+            channels: self.channels.len(),
+            tracked: self.tracked.len() as u64,
         }
     }
 

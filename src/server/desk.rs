@@ -238,6 +238,8 @@ impl<W: World> Visit<W> {
                 OwnSend::Sent(told) => match self.within(told).await {
                     Ok(Ok(Ok(SendOutcome::Accepted(position)))) => return Ok(position),
                     Ok(Ok(Ok(SendOutcome::Refused(refusal)))) => return Err(Failure::Send(refusal)),
+                    // A plain send goes to one client.
+                    Ok(Ok(Ok(SendOutcome::Reached { .. }))) => return Err(Failure::Unknown),
                     // It was judged, once, and not taken: another stream takes it.
                     Ok(Ok(Err(
                         SendFailure::StreamClosed | SendFailure::Gap { .. } | SendFailure::WindowFull { .. },
@@ -284,6 +286,7 @@ impl<W: World> Visit<W> {
         match self.within(told).await {
             Ok(Ok(Ok(SendOutcome::Accepted(position)))) => Ok(position),
             Ok(Ok(Ok(SendOutcome::Refused(refusal)))) => Err(Failure::Send(refusal)),
+            Ok(Ok(Ok(SendOutcome::Reached { .. }))) => Err(Failure::Unknown),
             Ok(Ok(Err(failure))) => Err(Failure::Stream(failure)),
             Ok(Err(_)) | Err(_) => Err(Failure::Unknown),
         }

@@ -408,6 +408,13 @@ impl Books {
                     self.left(*registration, *epoch);
                 }
             }
+            Effect::Delivered { stream, sequence, number, fate } => {
+                // Whoever sends on it is told; others who ask for it are told then.
+                if let Some(Route { session: id, .. }) = self.streams.get(stream).copied() {
+                    let (stream, sequence, number, fate) = (*stream, *sequence, *number, *fate);
+                    self.reply(id, &Reply::Delivered { stream, sequence, number, fate });
+                }
+            }
             Effect::Skipped { origin, reason } => {
                 // Sessions check commands before they are forwarded: this is a fault of ours.
                 tracing::error!(?origin, reason, "a malformed command was skipped");
@@ -513,6 +520,7 @@ impl Books {
                 Reply::Attached { nonce, registration: *registration, epoch: *epoch, acknowledged: *acknowledged }
             }
             Answer::Detached => Reply::Detached { nonce },
+            Answer::Done => Reply::Done { nonce },
             // These are asked by servers only.
             Answer::Enrolled { .. }
             | Answer::ServerAdded

@@ -167,7 +167,9 @@ impl Run {
         for (_, incarnation, _) in &model.enrolled {
             assert_eq!(office.is_retired(*incarnation), model.retired.contains(incarnation));
         }
+        assert_eq!((totals.channels, totals.tracked), (model.channels.len() as u64, model.tracked.len() as u64));
         self.compare_clients();
+        self.compare_channels();
         self.compare_homes();
         self.compare_inboxes();
         self.compare_streams();
@@ -200,6 +202,27 @@ impl Run {
             let after = clients.iter().filter(|client| *client.name > *name).count();
             let (rows, more) = office.who(Some(&name), 1);
             assert_eq!((rows.len(), more), (after.min(1), after > 1));
+        }
+    }
+
+    fn compare_channels(&self) {
+        let mut channels: Vec<_> = self.model.channels.iter().collect();
+        channels.sort_by(|a, b| a.name.cmp(&b.name));
+        let (seen, more) = self.office.channels(None, 99);
+        let seen = seen.iter().map(|row| (&*row.name, row.members));
+        assert_eq!(
+            seen.collect::<Vec<_>>(),
+            channels.iter().map(|known| (&*known.name, known.members.len() as u64)).collect::<Vec<_>>()
+        );
+        assert!(!more);
+        for name in operation::CHANNELS {
+            let known = channels.iter().find(|known| known.name == name);
+            let Some(known) = known else {
+                assert_eq!(self.office.members(name, None, 99), None);
+                continue;
+            };
+            let (members, more) = self.office.members(name, None, 99).expect("a channel");
+            assert!(members.iter().map(|member| &member.registration).eq(&known.members) && !more);
         }
     }
 
@@ -239,6 +262,7 @@ impl Run {
                 assert_eq!(d.redelivered, client.marked.contains(position), "position {position}");
                 assert_eq!(d.redelivered, d.position < reader.redelivered_below);
                 assert_eq!(d.content_bytes as usize, mail.content.len());
+                assert_eq!((d.channel.as_deref(), d.notice), (mail.channel.as_deref(), mail.notice));
                 let content = match &seen.content {
                     Content::Memory(content) => content.clone(),
                     Content::Stored(message) => {
@@ -312,6 +336,7 @@ fn owned(effect: &Effect<'_>) -> Effect<'static> {
         Effect::Fenced { registration, epoch, by } => Effect::Fenced { registration, epoch, by },
         Effect::Left { registration, epoch, home } => Effect::Left { registration, epoch, home },
         Effect::StreamClosed { stream } => Effect::StreamClosed { stream },
+        Effect::Delivered { stream, sequence, number, fate } => Effect::Delivered { stream, sequence, number, fate },
         Effect::Skipped { origin, .. } => Effect::Skipped { origin, reason: "" },
     }
 }

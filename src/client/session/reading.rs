@@ -455,7 +455,8 @@ impl Session {
 
 fn unpack(delivery: client::Delivery, content: Bytes) -> Delivery {
     let decoded = decode_content(&content);
-    let malformed = decoded.is_err();
+    // What became of a message is told without a content.
+    let malformed = decoded.is_err() && delivery.notice.is_none();
     let (headers, body) = decoded.unwrap_or((Vec::new(), content));
     Delivery {
         position: delivery.position,
@@ -465,6 +466,8 @@ fn unpack(delivery: client::Delivery, content: Bytes) -> Delivery {
         number: delivery.number,
         time: delivery.time,
         redelivered: delivery.redelivered,
+        channel: delivery.channel,
+        notice: delivery.notice,
         headers,
         body,
         malformed,

@@ -236,6 +236,8 @@ fn delivery(position: u64, content_bytes: u32) -> client::Delivery {
         time: Time(0),
         redelivered: false,
         content_bytes,
+        channel: None,
+        notice: None,
     }
 }
 
