@@ -6,7 +6,8 @@ mod support;
 use std::time::Duration;
 
 use restante::client::{
-    Client, Delivery, Error, Inbox, NoDelivery, PresenceChange, Recipients, RequestError, Requester, SendError, Tracked,
+    Client, Delivery, Error, Inbox, Message, NoDelivery, PresenceChange, Recipients, RequestError, Requester,
+    SendError, Tracked,
 };
 use restante::wire::sharing::{Fate, Unreached};
 use restante::wire::{Name, Position, Refusal, SendRefusal};
@@ -180,7 +181,7 @@ async fn a_receipt_says_who_was_gone_and_has_its_room() {
     let taken = take(&mut inbox, 2).await;
     inbox.acknowledge(taken[1].position);
     let fate = within("a delivered receipt", both.delivered).await.unwrap();
-    assert_eq!(fate, Fate { acknowledged: 1, ended: 1 });
+    assert_eq!(fate, Fate { acknowledged: 1, ended: 1, expired: 0 });
     assert!(!fate.is_delivered());
     assert!(within("a delivered receipt", second.delivered).await.unwrap().is_delivered());
 }
@@ -266,4 +267,26 @@ async fn whoever_watches_sees_who_comes_and_goes() {
     assert!(matches!(next().await, PresenceChange::Offline(_)));
     client.deregister(&name("bob")).await.unwrap();
     assert!(matches!(next().await, PresenceChange::Deregistered(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expires_frees_its_place_is_delivered_to_nobody_and_its_sender_is_told() {
+    let mut cluster = Cluster::prepare(3).with_arguments(&["--inbox-messages", "2"]);
+    cluster.start_all();
+    let leader = cluster.wait_for_leader();
+    let client = registered(&cluster, &["alice", "bob"]).await;
+    let stream = client.open_stream(&name("alice")).await.unwrap();
+    let short = Message::from("too late").expires_after(Duration::from_millis(700));
+    let Tracked { accepted, delivered } = stream.post_with_receipt(&name("bob"), short).await.unwrap();
+    accepted.await.unwrap();
+    let long = Message::from("in time").expires_after(Duration::from_secs(600));
+    assert_eq!(stream.send(&name("bob"), long).await.unwrap().await.unwrap().position, Position(2));
+    // Whoever leads by then, it expires.
+    cluster.kill(leader);
+    let fate = within("a delivered receipt", delivered).await.unwrap();
+    assert_eq!(fate, Fate { expired: 1, ..Fate::default() });
+    assert!(!fate.is_delivered());
+    assert_eq!(stream.send(&name("bob"), "another one").await.unwrap().await.unwrap().position, Position(3));
+    let mut inbox = client.listen(&name("bob"), 10).await.unwrap();
+    assert_eq!(bodies(&take(&mut inbox, 2).await), ["in time", "another one"]);
 }

@@ -305,6 +305,8 @@ pub enum What {
         digest: u64,
         /// Whether its sender asked to be told what becomes of it.
         receipt: bool,
+        /// Whether it may expire before it is delivered.
+        expires: bool,
     },
     /// It got its receipt.
     Reached {
@@ -333,7 +335,7 @@ pub enum What {
         send: SendKey,
         /// So many of its copies were acknowledged.
         acknowledged: u32,
-        /// So many went with their recipient's registration.
+        /// So many went with their recipient's registration, or expired.
         ended: u32,
     },
     /// The client acknowledges these positions. From now on they may never come again.

@@ -68,6 +68,9 @@ pub struct Send {
     /// A header of the message; may be given several times
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = values::header)]
     headers: Vec<(String, String)>,
+    /// Let nobody get it any more so long after it was accepted, e.g. 30s
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    expires: Option<std::time::Duration>,
     /// What the message is, e.g. application/json: its header content-type
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
@@ -110,6 +113,7 @@ struct Accepted<'a> {
 struct Delivered {
     acknowledged: u32,
     ended: u32,
+    expired: u32,
 }
 
 type Input = Box<dyn AsyncRead + core::marker::Send + Unpin>;
@@ -190,14 +194,15 @@ impl Send {
             }
             fate = delivered => fate.map_err(Failure::from)?,
         };
-        accepted.delivered = Some(Delivered { acknowledged: fate.acknowledged, ended: fate.ended });
-        self.output.print(&accepted, |_| match (fate.acknowledged, fate.ended) {
+        accepted.delivered =
+            Some(Delivered { acknowledged: fate.acknowledged, ended: fate.ended, expired: fate.expired });
+        self.output.print(&accepted, |_| match (fate.acknowledged, fate.ended + fate.expired) {
             (1, 0) => "delivered: acknowledged by its recipient".to_owned(),
             (acknowledged, 0) => format!("delivered: acknowledged by {} recipients", grouped(acknowledged.into())),
-            (acknowledged, ended) => format!(
-                "not delivered to all: acknowledged by {}, and {} deregistered before they did",
+            (acknowledged, lost) => format!(
+                "not delivered to all: acknowledged by {}, and {} were gone or too late",
                 grouped(acknowledged.into()),
-                grouped(ended.into())
+                grouped(lost.into())
             ),
         })?;
         if fate.is_delivered() {
@@ -302,6 +307,9 @@ impl Send {
 
     fn message(&self, body: Bytes) -> Message {
         let mut message = Message::new(body);
+        if let Some(expires) = self.expires {
+            message = message.expires_after(expires);
+        }
         if let Some(content_type) = &self.content_type {
             message = message.header("content-type", content_type);
         }

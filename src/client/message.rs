@@ -1,5 +1,7 @@
 //! Messages, receipts and deliveries as the application sees them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::Error;
@@ -21,12 +23,13 @@ use crate::wire::{MessageId, Name, Number, Position, RegistrationId, StreamId, T
 pub struct Message {
     headers: Headers,
     body: Bytes,
+    expires_ms: u64,
 }
 
 impl Message {
     /// A message with this body and no headers.
     pub fn new(body: impl Into<Bytes>) -> Self {
-        Self { headers: Headers::new(), body: body.into() }
+        Self { headers: Headers::new(), body: body.into(), expires_ms: 0 }
     }
 
     /// Adds a header. Names may repeat; their order is kept.
@@ -34,6 +37,19 @@ impl Message {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// Lets it expire so long after it is accepted, by the cluster's clock, to the millisecond: from then on nobody gets it
+    /// any more.
+    #[must_use]
+    pub fn expires_after(mut self, time: Duration) -> Self {
+        self.expires_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+        self
+    }
+
+    /// Milliseconds after which it expires; 0 for never.
+    pub(super) fn expires_ms(&self) -> u64 {
+        self.expires_ms
     }
 
     /// The headers, in the order given.

@@ -75,7 +75,7 @@ fn message(delivery: &Delivery, content: &Bytes) -> Value {
     }
     if let Some(notice) = &delivery.notice {
         let fate = notice.fate;
-        message["receipt"] = json!({ "acknowledged": fate.acknowledged, "ended": fate.ended });
+        message["receipt"] = json!({ "acknowledged": fate.acknowledged, "ended": fate.ended, "expired": fate.expired });
     }
     if !headers.is_empty() {
         message["headers"] = headers.into_iter().map(|(name, value)| json!([name, value])).collect();

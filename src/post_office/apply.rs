@@ -59,6 +59,7 @@ impl PostOffice {
         let (header, batches) = batch::decode_entry(entry)?;
         self.applied = index;
         self.time = self.time.max(header.time);
+        self.expire(effect);
         let mut first = 0u32;
         for batch in &batches {
             let Batch { header, frames } = batch;

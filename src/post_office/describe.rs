@@ -156,6 +156,7 @@ pub(super) fn message(message: &Message, content: Bytes, to: &mut impl Records) 
         channel: message.channel().map(|channel| &**channel),
         receipt: message.receipt(),
         notice: message.notice(),
+        expires: message.expires(),
     };
     to.put(Kind::Message, Id::Numbers(&[message.id.0]), &record, content);
 }

@@ -79,6 +79,11 @@ pub enum Effect<'a> {
         /// The stream.
         stream: StreamId,
     },
+    /// A message expired that waited in that inbox.
+    Expired {
+        /// Whose inbox.
+        registration: RegistrationId,
+    },
     /// A message that was sent with a receipt waits nowhere any more, or that is told again.
     Delivered {
         /// The stream of the send.

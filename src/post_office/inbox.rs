@@ -144,6 +144,12 @@ impl Inbox {
         Position(self.end())
     }
 
+    /// The key of the message that waits at a position.
+    pub fn slot(&self, position: u64) -> Option<u32> {
+        let place = position.checked_sub(self.floor + 1)?;
+        self.slots.get(usize::try_from(place).ok()?).copied().filter(|slot| *slot != ACKNOWLEDGED)
+    }
+
     /// The waiting messages from position `from` on, positions ascending.
     pub fn messages_from(&self, from: u64) -> impl Iterator<Item = (Position, u32)> {
         let skip = from.saturating_sub(self.floor + 1).min(self.slots.len() as u64);

@@ -291,8 +291,12 @@ impl Loading {
             offset: 0,
             entry: NOT_HELD,
             inboxes: 0,
-            extra: (channel.is_some() || record.receipt || record.notice.is_some())
-                .then(|| Box::new(Extra { channel, receipt: record.receipt, notice: record.notice })),
+            extra: (channel.is_some() || record.receipt || record.notice.is_some() || record.expires.is_some()).then(
+                || {
+                    let MessageRecord { receipt, notice, expires, .. } = record;
+                    Box::new(Extra { channel, receipt, notice, expires })
+                },
+            ),
         };
         let key = self.office.messages.add(message);
         self.messages.insert(id, key);
@@ -310,6 +314,11 @@ impl Loading {
         let message = office.messages.get_mut(*key);
         message.inboxes += 1;
         let bytes = message.content_bytes;
+        if let Some(expires) = message.expires() {
+            let expiring = office.expiring.entry((expires, message.id)).or_default();
+            expiring.key = *key;
+            expiring.places.push((registration, position));
+        }
         office.waiting += 1;
         office.waiting_bytes += u64::from(bytes);
         if office.registry.get_mut(client).inbox.restore_slot(position, *end, *key, bytes) {

@@ -44,6 +44,8 @@ pub(super) struct Extra {
     pub receipt: bool,
     /// It is no message of anybody's, but tells what became of one.
     pub notice: Option<Notice>,
+    /// From then on it waits nowhere any more.
+    pub expires: Option<Time>,
 }
 
 /// A message waits in one inbox less.
@@ -55,6 +57,8 @@ pub(super) struct Released {
     pub gone: bool,
     /// Its sender is to be told.
     pub receipt: bool,
+    /// When it would have expired.
+    pub expires: Option<Time>,
 }
 
 impl Message {
@@ -64,6 +68,10 @@ impl Message {
 
     pub fn notice(&self) -> Option<Notice> {
         self.extra.as_ref()?.notice
+    }
+
+    pub fn expires(&self) -> Option<Time> {
+        self.extra.as_ref()?.expires
     }
 
     pub fn receipt(&self) -> bool {
@@ -144,7 +152,8 @@ impl Messages {
         let message = &mut self.messages[key as usize];
         message.inboxes -= 1;
         let gone = message.inboxes == 0;
-        let released = Released { id: message.id, bytes: message.content_bytes, gone, receipt: message.receipt() };
+        let (receipt, expires) = (message.receipt(), message.expires());
+        let released = Released { id: message.id, bytes: message.content_bytes, gone, receipt, expires };
         if gone {
             let message = self.messages.remove(key as usize);
             if message.entry != NOT_HELD {

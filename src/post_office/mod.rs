@@ -4,7 +4,8 @@
 //! state. Nothing else changes it. What applying brings about is told as [`Effect`]s to whoever waits for it.
 //!
 //! * `apply` takes entries, batches and commands apart and carries out sends and acknowledgements; `requests` does the
-//!   commands that have a nonce; `post` sends to many, `enlist` changes channels, `receipts` tells what was delivered.
+//!   commands that have a nonce; `post` sends to many, `enlist` changes channels, `receipts` tells what was delivered; `expiry` clears
+//!   what nobody is to get any more.
 //! * `registry`, `streams`, `inbox`, `messages`, `channels`, `servers` are the parts of the state, each with its own rules.
 //! * `limits` says what is malformed and what the quotas forbid.
 //! * `view` reads; `records`, `describe`, `checkpoint` and `load` keep the state on a disk and bring it back,
@@ -19,6 +20,7 @@ mod checkpoint;
 mod describe;
 mod effect;
 mod enlist;
+mod expiry;
 mod inbox;
 mod limits;
 mod load;
@@ -67,6 +69,8 @@ pub struct PostOffice {
     channels: channels::Channels,
     /// Messages whose senders are to be told what becomes of them.
     tracked: BTreeMap<MessageId, receipts::Tracked>,
+    /// Messages that expire, by when.
+    expiring: BTreeMap<(Time, MessageId), expiry::Expiring>,
     /// Messages and bytes that wait, over all inboxes.
     waiting: u64,
     waiting_bytes: u64,

@@ -6,13 +6,14 @@ use super::PostOffice;
 use super::apply::{At, Tell};
 use super::checkpoint::Touched;
 use super::effect::Effect;
+use super::expiry::Expiring;
 use super::limits;
 use super::messages::{Extra, Message, NOT_HELD};
 use super::receipts::Tracked;
 use crate::limits::{FANOUT_ENTRY_MAX, FANOUT_MAX};
 use crate::wire::client::SendFailure;
 use crate::wire::sharing::{Fate, Target, Terms, Unreached};
-use crate::wire::{Name, Number, Position, Refusal, SendOutcome, SendRefusal, StreamId};
+use crate::wire::{Name, Number, Position, Refusal, RegistrationId, SendOutcome, SendRefusal, StreamId, Time};
 
 /// A post has another digest than a send of the same bytes.
 const SEED: u64 = 1;
@@ -157,7 +158,8 @@ impl PostOffice {
             return;
         }
         let bytes = post.content.len() as u32;
-        let special = receipt || channel.is_some();
+        let expires = (post.terms.expires_ms > 0).then(|| Time(self.time.0.saturating_add(post.terms.expires_ms)));
+        let special = receipt || channel.is_some() || expires.is_some();
         let message = Message {
             id: at.id,
             stream: post.stream,
@@ -169,7 +171,7 @@ impl PostOffice {
             offset: (post.content.as_ptr() as usize - at.entry.as_ptr() as usize) as u32,
             entry: NOT_HELD,
             inboxes,
-            extra: special.then(|| Box::new(Extra { channel, receipt, notice: None })),
+            extra: special.then(|| Box::new(Extra { channel, receipt, notice: None, expires })),
         };
         if receipt {
             let (sender, stream, number) = (sender.id, post.stream, post.number);
@@ -181,6 +183,12 @@ impl PostOffice {
             let (_, key) = self.fan[place];
             self.touch_client(key);
             self.registry.get_mut(key).inbox.push(message, bytes);
+        }
+        if let Some(expires) = expires {
+            let place =
+                |(registration, key): &(RegistrationId, u32)| (*registration, self.registry.get(*key).inbox.end());
+            let places = self.fan.iter().map(place).collect();
+            self.expiring.insert((expires, at.id), Expiring { key: message, places });
         }
         self.waiting += u64::from(inboxes);
         self.waiting_bytes += u64::from(inboxes) * u64::from(bytes);

@@ -33,6 +33,7 @@ pub(super) struct Tracked {
 pub(super) enum End {
     Acknowledged,
     Ended,
+    Expired,
 }
 
 /// The id of the notice about a message. Commands of an entry are fewer than half of what an id has room for, so that no
@@ -44,7 +45,7 @@ pub(super) fn notice_id(message: MessageId) -> MessageId {
 impl PostOffice {
     /// Notes what became of a copy of a message, for [`Self::settle_receipts`].
     pub(super) fn note_end(ends: &mut Vec<Released>, released: Released) {
-        if released.receipt {
+        if released.receipt || released.expires.is_some() {
             ends.push(released);
         }
     }
@@ -55,10 +56,14 @@ impl PostOffice {
             return;
         }
         let mut ends = std::mem::take(&mut self.ends);
-        for Released { id, gone, .. } in ends.drain(..) {
+        for Released { id, gone, expires, .. } in ends.drain(..) {
+            if let Some(expires) = expires.filter(|_| gone) {
+                self.expiring.remove(&(expires, id));
+            }
             let Some(tracked) = self.tracked.get_mut(&id) else { continue };
             match end {
                 End::Acknowledged => tracked.fate.acknowledged = tracked.fate.acknowledged.saturating_add(1),
+                End::Expired => tracked.fate.expired = tracked.fate.expired.saturating_add(1),
                 End::Ended => tracked.fate.ended = tracked.fate.ended.saturating_add(1),
             }
             let tracked = *tracked;

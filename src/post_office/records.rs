@@ -205,6 +205,7 @@ pub(super) struct MessageRecord<'a> {
     pub channel: Option<&'a str>,
     pub receipt: bool,
     pub notice: Option<Notice>,
+    pub expires: Option<Time>,
 }
 
 /// The key of a record of this kind.
@@ -340,6 +341,7 @@ mod tests {
             channel: None,
             receipt: false,
             notice: None,
+            expires: None,
         };
         let mut value = encode(&record);
         value.extend_from_slice(b"hello");

@@ -152,10 +152,12 @@ impl PostOffice {
         self.servers.last_sequence(origin)
     }
 
-    /// When the next tick is worth proposing, if ever: the earliest time at which a stream may have to be closed. It may
+    /// When the next tick is worth proposing, if ever: the earliest time at which a message
+    /// expires, or a stream may have to be closed. That may
     /// turn out not to have been silent; then the tick only puts it behind in the order.
     pub fn next_due(&self) -> Option<Time> {
-        self.streams.next_due(self.quotas.stream_idle_ms)
+        let expires = self.expiring.first_key_value().map(|((expires, _), _)| *expires);
+        [self.streams.next_due(self.quotas.stream_idle_ms), expires].into_iter().flatten().min()
     }
 
     /// The registration that holds a name.

@@ -377,7 +377,7 @@ impl Books {
                     self.answered(*nonce, answer);
                 }
             }
-            Effect::Arrived { registration, .. } => {
+            Effect::Arrived { registration, .. } | Effect::Expired { registration } => {
                 if self.readers.contains_key(registration) {
                     self.ready.push(*registration);
                 }

@@ -19,6 +19,8 @@ const REFUSED: Duration = Duration::from_secs(2);
 /// A drained server stands for election after a silence of so many longest election timeouts. The others stand after one
 /// to two, and lead before, if they can.
 const LAST_RESORT: u32 = 4;
+/// The least time between two ticks, in milliseconds: what is due is done so late at most, if nothing else happens.
+const TICKS: u64 = 50;
 /// How often a full disk is given a checkpoint.
 const FULL_DISK: Duration = Duration::from_secs(5);
 /// The longest pause before a leader whose disk stays full tries again to let another one lead.
@@ -91,7 +93,7 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
         if leads {
             let due = node.office.post_office.lock().next_due();
             let now = node.clock.now::<W>();
-            if due.is_some_and(|due| due <= now) && now.0 >= ticked.0 + 1000 {
+            if due.is_some_and(|due| due <= now) && now.0 >= ticked.0 + TICKS {
                 ticked = now;
                 node.hub.tell(&Command::Tick);
             }

@@ -26,6 +26,8 @@ pub enum Target<'a> {
 pub struct Terms {
     /// The sender is to be told what became of it at its recipients: see [`Fate`].
     pub receipt: bool,
+    /// Milliseconds of the cluster's time after which it is delivered to nobody any more; 0 for never.
+    pub expires_ms: u64,
 }
 
 /// A change of what a client gets besides what is sent to itself.
@@ -76,12 +78,14 @@ pub struct Fate {
     pub acknowledged: u32,
     /// The recipient's registration ended before it did.
     pub ended: u32,
+    /// It expired before it did.
+    pub expired: u32,
 }
 
 impl Fate {
     /// Whether every copy was acknowledged.
     pub fn is_delivered(self) -> bool {
-        self.ended == 0
+        self.ended == 0 && self.expired == 0
     }
 }
 

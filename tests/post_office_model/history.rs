@@ -85,9 +85,9 @@ fn operation(mix: Mix) -> impl Strategy<Value = Operation> {
         2 => Just(Whom::Everybody),
     ];
     let sharing = prop_oneof![
-        10 => (0usize..5, near(), near(), whom, any::<bool>(), 0usize..4).prop_map(
-            |(stream, ahead, confirmed, to, receipt, content)| {
-                Operation::Post { stream, ahead, confirmed: confirmed - 1, to, receipt, content }
+        10 => (0usize..5, near(), near(), whom, any::<bool>(), prop_oneof![3 => Just(0u64), 2 => 1u64..120], 0usize..4).prop_map(
+            |(stream, ahead, confirmed, to, receipt, expires, content)| {
+                Operation::Post { stream, ahead, confirmed: confirmed - 1, to, receipt, expires, content }
             }
         ),
         3 => (0usize..5, -2i64..2).prop_map(|(stream, up_to)| Operation::Collect { stream, up_to }),

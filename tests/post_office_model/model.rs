@@ -26,6 +26,7 @@ pub struct Mail {
     pub acknowledged: bool,
     pub channel: Option<String>,
     pub notice: Option<Notice>,
+    pub expires: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -285,7 +286,9 @@ impl Model {
             Some(recipient) if self.is_full(recipient, content.len(), 0) => {
                 SendOutcome::Refused(SendRefusal::InboxFull)
             }
-            Some(recipient) => SendOutcome::Accepted(self.put(recipient, (id, stream, number), &from, None, content)),
+            Some(recipient) => {
+                SendOutcome::Accepted(self.put(recipient, (id, stream, number), &from, None, None, content))
+            }
         };
         self.streams[at].sends.push((to.to_owned(), content.to_vec(), outcome));
         let arrived = match outcome {
@@ -301,6 +304,7 @@ impl Model {
         (id, stream, number): (Id, StreamId, Number),
         from: &str,
         channel: Option<&str>,
+        expires: Option<u64>,
         content: &[u8],
     ) -> Position {
         let time = self.time;
@@ -315,6 +319,7 @@ impl Model {
             acknowledged: false,
             channel: channel.map(str::to_owned),
             notice: None,
+            expires,
         });
         Position(client.mail.len() as u64)
     }
@@ -397,9 +402,10 @@ impl Model {
         if refused.is_some() {
             reached.clear();
         }
+        let expires = (terms.expires_ms > 0).then_some(self.time + terms.expires_ms);
         let mut arrived = Vec::new();
         for client in &reached {
-            let position = self.put(*client, (id, stream, number), &from, channel, content);
+            let position = self.put(*client, (id, stream, number), &from, channel, expires, content);
             arrived.push(Effect::Arrived { registration: *client, position });
         }
         let outcome = match (refused, to, arrived.first()) {
@@ -419,12 +425,43 @@ impl Model {
         }
     }
 
-    /// Copies of these messages wait no more.
+    /// What is due by now is done before anything else of an entry.
+    pub fn expire(&mut self, told: &mut Told) {
+        let now = self.time;
+        let is_due = |mail: &Mail| !mail.acknowledged && mail.expires.is_some_and(|expires| expires <= now);
+        let due: BTreeSet<(Option<u64>, Id)> = self
+            .clients
+            .iter()
+            .flat_map(|client| &client.mail)
+            .filter(|mail| is_due(mail))
+            .map(|mail| (mail.expires, mail.id))
+            .collect();
+        for (_, id) in due {
+            let mut registrations: Vec<_> = self.clients.iter().map(|client| client.id).collect();
+            registrations.sort_unstable();
+            let mut cleared = Vec::new();
+            for registration in registrations {
+                let client = self.client(registration).expect("a client");
+                for mail in client.mail.iter_mut().filter(|mail| mail.id == id && !mail.acknowledged) {
+                    mail.acknowledged = true;
+                    cleared.push(id);
+                    told.push(Effect::Expired { registration });
+                }
+            }
+            self.settle_as(&cleared, |fate| &mut fate.expired, told);
+        }
+    }
+
     fn settle(&mut self, messages: &[Id], acknowledged: bool, told: &mut Told) {
+        self.settle_as(messages, |fate| if acknowledged { &mut fate.acknowledged } else { &mut fate.ended }, told);
+    }
+
+    /// Copies of these messages wait no more.
+    fn settle_as(&mut self, messages: &[Id], count: impl Fn(&mut Fate) -> &mut u32, told: &mut Told) {
         for message in messages {
             let Some(tracked) = self.tracked.iter_mut().find(|t| t.message == *message) else { continue };
             tracked.left -= 1;
-            *if acknowledged { &mut tracked.fate.acknowledged } else { &mut tracked.fate.ended } += 1;
+            *count(&mut tracked.fate) += 1;
             if tracked.left == 0 {
                 self.conclude(*message, told);
             }
@@ -461,6 +498,7 @@ impl Model {
             acknowledged: false,
             channel: None,
             notice: Some(notice),
+            expires: None,
         });
         told.push(Effect::Arrived { registration: sender, position: Position(client.mail.len() as u64) });
     }
@@ -641,7 +679,9 @@ impl Model {
                 if client.epoch > 0 {
                     told.push(Effect::Fenced { registration: ended, epoch: Epoch(client.epoch), by: None });
                 }
-                self.channels.iter_mut().for_each(|channel| drop(channel.members.remove(&ended)));
+                self.channels.iter_mut().for_each(|channel| {
+                    channel.members.remove(&ended);
+                });
                 let waiting: Vec<Id> = client.waiting().iter().map(|(_, mail)| mail.id).collect();
                 self.settle(&waiting, false, told);
                 Ok(Answer::Deregistered)

@@ -43,7 +43,7 @@ pub struct Batch {
 #[derive(Debug, Clone)]
 pub enum Operation {
     Send { stream: usize, ahead: i64, confirmed: i64, to: usize, content: usize },
-    Post { stream: usize, ahead: i64, confirmed: i64, to: Whom, receipt: bool, content: usize },
+    Post { stream: usize, ahead: i64, confirmed: i64, to: Whom, receipt: bool, expires: u64, content: usize },
     Collect { stream: usize, up_to: i64 },
     CreateChannel { nonce: u128, channel: usize },
     DeleteChannel { channel: usize },
@@ -129,7 +129,7 @@ pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Com
             let (number, confirmed) = (Number(plus(last + 1, ahead)), Number(plus(last, confirmed)));
             return Some((Command::Send { stream, number, confirmed, to: NAMES[to] }, CONTENTS[content]));
         }
-        Operation::Post { stream, ahead, confirmed, ref to, receipt, content } => {
+        Operation::Post { stream, ahead, confirmed, ref to, receipt, expires, content } => {
             let stream = pick(&ever.streams, stream);
             let last = last(stream);
             let (number, confirmed) = (Number(plus(last + 1, ahead)), Number(plus(last, confirmed)));
@@ -140,7 +140,7 @@ pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Com
                 Whom::Everybody => Target::Everybody,
             };
             return Some((
-                Command::Post { stream, number, confirmed, to, terms: Terms { receipt } },
+                Command::Post { stream, number, confirmed, to, terms: Terms { receipt, expires_ms: expires } },
                 CONTENTS[content],
             ));
         }

@@ -76,6 +76,7 @@ impl Run {
         let time = self.model.time + later;
         self.model.time = time;
         let mut expected = Told::new();
+        self.model.expire(&mut expected);
         let mut encoded = Vec::new();
         let mut place = 0u16;
         for batch in batches {
@@ -155,7 +156,9 @@ impl Run {
         assert_eq!(totals.waiting_bytes, model.clients.iter().map(|c| c.waiting_bytes()).sum::<u64>());
         assert_eq!(totals.malformed, model.malformed);
         let idle = model.quotas.stream_idle_ms;
-        let due = model.streams.iter().map(|s| s.used + idle).min();
+        let mails = model.clients.iter().flat_map(|client| &client.mail).filter(|mail| !mail.acknowledged);
+        let expires = mails.filter_map(|mail| mail.expires).min();
+        let due = model.streams.iter().map(|s| s.used + idle).chain(expires).min();
         assert_eq!(office.next_due().is_some(), due.is_some());
         assert!(office.next_due().map(|time| time.0) <= due, "never later than something is due");
         let mut servers = model.servers.clone();
@@ -336,6 +339,7 @@ fn owned(effect: &Effect<'_>) -> Effect<'static> {
         Effect::Fenced { registration, epoch, by } => Effect::Fenced { registration, epoch, by },
         Effect::Left { registration, epoch, home } => Effect::Left { registration, epoch, home },
         Effect::StreamClosed { stream } => Effect::StreamClosed { stream },
+        Effect::Expired { registration } => Effect::Expired { registration },
         Effect::Delivered { stream, sequence, number, fate } => Effect::Delivered { stream, sequence, number, fate },
         Effect::Skipped { origin, .. } => Effect::Skipped { origin, reason: "" },
     }

@@ -159,7 +159,7 @@ mod replies {
         ];
         let servers = vec![server("a", 8080), server("b", 8081)];
         let deliveries = vec![delivery(1, false, 2), delivery(200, true, 3)];
-        let fate = Fate { acknowledged: 300, ended: 1 };
+        let fate = Fate { acknowledged: 300, ended: 1, expired: 2 };
         let notice = Some(Notice { stream, number: Number(40), fate });
         let shared = vec![
             Delivery { channel: Some(name("orders.new.eu")), ..delivery(1, false, 2) },

@@ -44,7 +44,7 @@ fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
         number: Number(300),
         confirmed: Number(299),
         to,
-        terms: Terms { receipt },
+        terms: Terms { receipt, expires_ms: 300 },
     };
     let enlist = |change| Command::Enlist { nonce: NONCE, name: "alice", expected: 300, change };
     vec![

@@ -166,6 +166,7 @@ fn sharing(u: &mut Unstructured<'_>) -> Result<Operation> {
                 _ => Whom::Everybody,
             },
             receipt: bool::arbitrary(u)?,
+            expires: if bool::arbitrary(u)? { u.int_in_range(1..=100)? } else { 0 },
             content: channel(u)?,
         },
         4 => Operation::Collect { stream: named(u)?, up_to: near(u)? },

@@ -103,6 +103,7 @@ enum Step {
         to: Vec<u8>,
         whom: u8,
         receipt: bool,
+        expires: u8,
         content: Vec<u8>,
     },
     CollectReceipts {
@@ -254,7 +255,7 @@ impl Run {
                 }),
                 b"",
             ),
-            Step::Post { stream, number, confirmed, to, whom, receipt, content } => {
+            Step::Post { stream, number, confirmed, to, whom, receipt, expires, content } => {
                 let (number, confirmed) = (Number(number.into()), Number(confirmed.into()));
                 let first = to.first().copied().unwrap_or_default();
                 let to = match whom % 4 {
@@ -263,7 +264,16 @@ impl Run {
                     2 => Target::Channel(CHANNELS[usize::from(first) % CHANNELS.len()]),
                     _ => Target::Everybody,
                 };
-                put(Command::Post { stream: stream.id(), number, confirmed, to, terms: Terms { receipt } }, &content);
+                put(
+                    Command::Post {
+                        stream: stream.id(),
+                        number,
+                        confirmed,
+                        to,
+                        terms: Terms { receipt, expires_ms: expires.into() },
+                    },
+                    &content,
+                );
             }
             Step::CollectReceipts { stream, up_to } => {
                 put(Command::CollectReceipts { stream: stream.id(), up_to }, b"");

@@ -165,7 +165,7 @@ fn commands(index: u64) -> Vec<(Command<'static>, &'static [u8])> {
         number: Number(number),
         confirmed: Number(number / 3),
         to,
-        terms: Terms { receipt },
+        terms: Terms { receipt, expires_ms: number % 2 * 50 },
     };
     let enlist =
         |name, registration: Id, nonce, change| Command::Enlist { nonce, name, expected: registration.0, change };

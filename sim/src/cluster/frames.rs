@@ -191,7 +191,7 @@ impl Frames {
             }
             Reply::Delivered { stream, number, fate, .. } => {
                 let sends = self.sends.get(&(stream, number)).cloned().into_iter().collect();
-                let (acknowledged, ended) = (fate.acknowledged, fate.ended);
+                let (acknowledged, ended) = (fate.acknowledged, fate.ended + fate.expired);
                 let text = format!("Send #{number} was acknowledged by {acknowledged}, {ended} were gone");
                 Said { sort: Sort::Client, text, sends }
             }

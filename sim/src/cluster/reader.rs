@@ -214,7 +214,7 @@ impl<W: World> Reader<W> {
             digest,
             message: delivery.message.0,
             channel: delivery.channel.map(|channel| channel.to_string()),
-            notice: delivery.notice.map(|notice| (notice.fate.acknowledged, notice.fate.ended)),
+            notice: delivery.notice.map(|notice| (notice.fate.acknowledged, notice.fate.ended + notice.fate.expired)),
         });
     }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
-use restante::client::{Client, Error, NoDelivery, PendingDelivery, Recipients, SendError, SendStream, Tracked};
+use restante::client::{
+    Client, Error, Message, NoDelivery, PendingDelivery, Recipients, SendError, SendStream, Tracked,
+};
 use restante::wire::client::SendFailure;
 use restante::wire::{Name, Refusal, SendRefusal};
 use restante::world::{BoxFuture, World};
@@ -134,14 +136,22 @@ impl<W: World> Sharer<W> {
         let (to, receipt) = (self.whom(), chance(&mut self.seat.random, 50));
         let send = SendKey { sender: self.seat.process.client.clone(), stream: id, number: last + 1 };
         let (body, digest) = send.body(self.seat.random.random_range(self.seat.plan.body.clone()) as usize);
-        self.write(What::Posted { send: send.clone(), to: to.clone(), digest, receipt });
+        // Some are of use for a short while only.
+        let share = if self.seat.plan.mix.share.is_multiple_of(2) { 20 } else { 0 };
+        let expires = if chance(&mut self.seat.random, share) { self.seat.random.random_range(1..3000) } else { 0 };
+        let posted = What::Posted { send: send.clone(), to: to.clone(), digest, receipt, expires: expires > 0 };
+        self.write(posted);
         let recipients = recipients(&to)?;
+        let message = match expires {
+            0 => Message::new(body),
+            expires => Message::new(body).expires_after(Duration::from_millis(expires)),
+        };
         let handed_in = match receipt {
-            true => stream.post_with_receipt(recipients, body).await.map(|sent| {
+            true => stream.post_with_receipt(recipients, message).await.map(|sent| {
                 let Tracked { accepted, delivered } = sent;
                 (accepted, Some(delivered))
             }),
-            false => stream.post(recipients, body).await.map(|accepted| (accepted, None)),
+            false => stream.post(recipients, message).await.map(|accepted| (accepted, None)),
         };
         let (accepted, delivered) = match handed_in {
             Ok(handed_in) => handed_in,
@@ -192,7 +202,7 @@ impl<W: World> Sharer<W> {
         let waits: BoxFuture<'static, ()> = Box::pin(async move {
             match delivered.await {
                 Ok(fate) => {
-                    let (acknowledged, ended) = (fate.acknowledged, fate.ended);
+                    let (acknowledged, ended) = (fate.acknowledged, fate.ended + fate.expired);
                     journal.write(&process, What::Receipted { send, acknowledged, ended });
                 }
                 Err(NoDelivery::StreamClosed | NoDelivery::Ended(_) | NoDelivery::NotAccepted(_)) => {}

@@ -55,6 +55,7 @@ impl Enlistment<'_> {
 struct Post<'a> {
     to: &'a To,
     digest: u64,
+    expires: bool,
     posted: usize,
     answered: usize,
     reached: Option<(u32, u32)>,
@@ -116,10 +117,11 @@ impl<'a> Check<'a> {
                     all[at].answered = order;
                 }
             }
-            What::Posted { send, to, digest, .. } => {
+            What::Posted { send, to, digest, expires, .. } => {
                 let post = Post {
                     to,
                     digest: *digest,
+                    expires: *expires,
                     posted: order,
                     answered: NEVER,
                     reached: None,
@@ -206,7 +208,7 @@ impl<'a> Check<'a> {
             self.judge_places(send, post);
             self.judge_answer(send, post);
             self.judge_receipts(send, post);
-            if complete && !self.endings {
+            if complete && !self.endings && !post.expires {
                 self.judge_loss(send, post);
             }
         }
@@ -362,7 +364,7 @@ mod tests {
     }
 
     fn posted(number: u64, to: To) -> What {
-        What::Posted { send: key(number), to, digest: number, receipt: true }
+        What::Posted { send: key(number), to, digest: number, receipt: true, expires: false }
     }
 
     fn to_channel(number: u64) -> What {

@@ -105,19 +105,25 @@ impl Progress {
                     self.accepted.insert(send.clone());
                 }
             }
-            What::Posted { send, .. } => {
+            What::Posted { send, expires, .. } => {
                 self.open.insert((entry.process.clone(), send.clone()));
-                self.shared.insert(send.clone(), (0, BTreeSet::new()));
+                if !expires {
+                    self.shared.insert(send.clone(), (0, BTreeSet::new()));
+                }
             }
             What::Reached { send, inboxes, .. } => {
                 self.open.remove(&(entry.process.clone(), send.clone()));
-                self.shared.entry(send.clone()).or_default().0 = *inboxes as usize;
+                if let Some(shared) = self.shared.get_mut(send) {
+                    shared.0 = *inboxes as usize;
+                }
             }
             What::NotReached { send, .. } | What::PostUnknown { send } => {
                 self.open.remove(&(entry.process.clone(), send.clone()));
             }
             What::Delivered { inbox, send: Some(send), .. } if send.is_shared() => {
-                self.shared.entry(send.clone()).or_default().1.insert(inbox.clone());
+                if let Some(shared) = self.shared.get_mut(send) {
+                    shared.1.insert(inbox.clone());
+                }
             }
             What::Refused { send, .. } | What::Unknown { send } => {
                 self.open.remove(&(entry.process.clone(), send.clone()));

@@ -86,6 +86,9 @@ impl Session {
         }
         self.streams.by_id.insert(id, key);
         self.renumber(key, id);
+        if self.streams.all[key].tracking.is_due(now) {
+            self.arm(now);
+        }
         self.streams.make_ready(key);
         if std::mem::take(&mut self.streams.all[key].wanted) {
             self.outputs.push_back(Output::Room(Some(key)));

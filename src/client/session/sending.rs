@@ -164,7 +164,7 @@ impl Session {
         token: Token,
         delivered: Option<Token>,
     ) -> Sending {
-        let terms = Terms { receipt: delivered.is_some() };
+        let terms = Terms { receipt: delivered.is_some(), expires_ms: message.expires_ms() };
         let sent = self.hand_in(now, key, to.bytes(), message, token, |stream, number, confirmed| Command::Post {
             stream,
             number,

@@ -44,8 +44,9 @@ impl Tracking {
     pub(super) fn renumber(&mut self, base: u64) -> (Self, Vec<(u64, Token)>) {
         let mut waiting = std::mem::take(&mut self.waiting);
         let kept = waiting.split_off(&base);
-        let kept = kept.into_iter().map(|(number, token)| (number - base + 1, token)).collect();
-        (Self { waiting: kept, ..Self::default() }, waiting.into_iter().collect())
+        let kept: BTreeMap<u64, Token> = kept.into_iter().map(|(number, token)| (number - base + 1, token)).collect();
+        let due = (!kept.is_empty()).then_some(Duration::ZERO);
+        (Self { waiting: kept, due, ..Self::default() }, waiting.into_iter().collect())
     }
 
     /// Appends the command that says which have come, and asks for the others.
