@@ -236,6 +236,7 @@ async fn a_request_has_one_reply_in_time_or_fails() {
             let request = take(&mut inbox, 1).await.remove(0);
             let to = request.reply_to().expect("it asks for a reply");
             stream.send(&to, request.reply(answer)).await.unwrap().await.unwrap();
+            inbox.acknowledge(request.position);
         }
     };
     let bob = name("bob");

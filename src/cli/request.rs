@@ -146,10 +146,10 @@ impl Reply {
             if let Some(to) = request.reply_to() {
                 let reply = request.reply(self.body(&request).await?);
                 // Whoever asked may have given up, and its inbox with it.
-                if let Err(error) = stream.send(&to, reply).await?.await {
-                    tracing::info!(%to, %error, "a reply found nobody");
+                match stream.send(&to, reply).await?.await {
+                    Ok(_) => left -= 1,
+                    Err(error) => tracing::info!(%to, %error, "a reply found nobody"),
                 }
-                left -= 1;
             }
             inbox.acknowledge(request.position);
         }

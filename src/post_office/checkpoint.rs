@@ -106,6 +106,8 @@ pub(super) struct Changes {
     /// Positions that were acknowledged out of order and may be stored.
     pub holes: Vec<(RegistrationId, u64)>,
     touched: BTreeSet<Touched>,
+    /// Places in inboxes that messages to many took since the last cut.
+    pub places: u64,
     gone: Gone,
     taken: Option<Taken>,
     /// Nothing that a later entry brought to life may be stored.
@@ -199,6 +201,7 @@ impl PostOffice {
         out.extend(taken.gone.streams.iter().map(|id| remove(Kind::Stream, id.0)));
         out.extend(taken.gone.messages.iter().map(|id| remove(Kind::Message, id.0)));
         self.changes.taken_up_to = self.applied;
+        self.changes.places = 0;
         self.changes.taken = Some(taken);
         // The kinds come in runs that are sorted or nearly so, which the sort makes use of.
         out.sort_by(|a, b| a.key().cmp(b.key()));

@@ -18,7 +18,8 @@ const EXPIRED_MAX: usize = 65_536;
 #[derive(Debug, Default)]
 pub(super) struct Expiring {
     pub key: u32,
-    /// Where it waits, or did so.
+    /// Where it waits, or did so. Of those where it does no more, a state that was read back knows nothing, so that nothing
+    /// may hang on how many they are.
     pub places: Vec<(RegistrationId, u64)>,
 }
 
@@ -31,19 +32,20 @@ impl PostOffice {
             && first.key().0 <= self.time
         {
             let Expiring { key, places } = first.remove();
-            cleared += places.len().max(1);
+            cleared += 1;
             for (registration, position) in places {
-                self.clear_place(registration, position, key, tell);
+                cleared += usize::from(self.clear_place(registration, position, key, tell));
             }
             self.settle_receipts(End::Expired, tell);
         }
     }
 
-    fn clear_place(&mut self, registration: RegistrationId, position: u64, key: u32, tell: Tell<'_>) {
-        let Some(owner) = self.registry.key(registration) else { return };
+    /// Whether it waited there still.
+    fn clear_place(&mut self, registration: RegistrationId, position: u64, key: u32, tell: Tell<'_>) -> bool {
+        let Some(owner) = self.registry.key(registration) else { return false };
         let client = self.registry.get_mut(owner);
         if client.inbox.slot(position) != Some(key) {
-            return;
+            return false;
         }
         let (messages, changes, holes, ends) = (&mut self.messages, &mut self.changes, &mut self.holes, &mut self.ends);
         let (waiting, waiting_bytes) = (&mut self.waiting, &mut self.waiting_bytes);
@@ -59,5 +61,6 @@ impl PostOffice {
         changes.holes.extend(holes.drain(..).map(|position| (registration, position)));
         self.touch_client(owner);
         tell(Effect::Expired { registration });
+        true
     }
 }

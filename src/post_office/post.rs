@@ -151,6 +151,7 @@ impl PostOffice {
     fn put_into_inboxes(&mut self, at: At<'_>, post: &Post<'_>, owner: u32, digest: u64, channel: Option<Name>) {
         let inboxes = self.fan.len() as u32;
         self.fanned += inboxes as usize;
+        self.changes.places += u64::from(inboxes);
         let receipt = post.terms.receipt;
         let sender = self.registry.get_mut(owner);
         sender.inbox.reserved += u64::from(receipt);

@@ -132,6 +132,11 @@ impl PostOffice {
         self.repeats
     }
 
+    /// Places in inboxes that messages to many have taken since the last cut for a checkpoint. The log says little of them.
+    pub fn fresh_places(&self) -> u64 {
+        self.changes.places
+    }
+
     /// Index of the last entry that was applied; 0 before the first.
     pub fn applied(&self) -> u64 {
         self.applied
