@@ -83,6 +83,8 @@ pub enum Effect<'a> {
     Expired {
         /// Whose inbox.
         registration: RegistrationId,
+        /// Where it was.
+        position: Position,
     },
     /// A message that was sent with a receipt waits nowhere any more, or that is told again.
     Delivered {

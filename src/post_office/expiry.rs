@@ -60,7 +60,7 @@ impl PostOffice {
         });
         changes.holes.extend(holes.drain(..).map(|position| (registration, position)));
         self.touch_client(owner);
-        tell(Effect::Expired { registration });
+        tell(Effect::Expired { registration, position: at });
         true
     }
 }

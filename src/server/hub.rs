@@ -377,7 +377,7 @@ impl Books {
                     self.answered(*nonce, answer);
                 }
             }
-            Effect::Arrived { registration, .. } | Effect::Expired { registration } => {
+            Effect::Arrived { registration, .. } => {
                 if self.readers.contains_key(registration) {
                     self.ready.push(*registration);
                 }
@@ -407,6 +407,18 @@ impl Books {
                 if *home == self.home {
                     self.left(*registration, *epoch);
                 }
+            }
+            Effect::Expired { registration, position } => {
+                // What was delivered of it leaves the reader's window, which makes room for another one.
+                if let Some(Reader { session: id, epoch, next, .. }) = self.readers.get(registration) {
+                    let (id, epoch, was_delivered) = (*id, *epoch, position < next);
+                    self.ready.push(*registration);
+                    if was_delivered {
+                        let (registration, position) = (*registration, *position);
+                        self.reply(id, &Reply::Expired { registration, epoch, position });
+                    }
+                }
+                self.apart.wake(*registration);
             }
             Effect::Delivered { stream, sequence, number, fate } => {
                 // Whoever sends on it is told; others who ask for it are told then.

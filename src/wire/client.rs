@@ -293,6 +293,16 @@ pub enum Reply {
         /// What became of it.
         fate: Fate,
     },
+    /// A message that was delivered, and is not acknowledged, waits no more: it has expired. It takes no place in the reader's
+    /// window any more, and is not to be taken if it was not yet.
+    Expired {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The reader's epoch.
+        epoch: Epoch,
+        /// Where it was.
+        position: Position,
+    },
     /// The answer to [`Request::Channels`].
     Channels {
         /// The request's.

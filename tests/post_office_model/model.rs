@@ -442,10 +442,11 @@ impl Model {
             let mut cleared = Vec::new();
             for registration in registrations {
                 let client = self.client(registration).expect("a client");
-                for mail in client.mail.iter_mut().filter(|mail| mail.id == id && !mail.acknowledged) {
+                let places = (1u64..).zip(&mut client.mail);
+                for (position, mail) in places.filter(|(_, mail)| mail.id == id && !mail.acknowledged) {
                     mail.acknowledged = true;
                     cleared.push(id);
-                    told.push(Effect::Expired { registration });
+                    told.push(Effect::Expired { registration, position: Position(position) });
                 }
             }
             self.settle_as(&cleared, |fate| &mut fate.expired, told);

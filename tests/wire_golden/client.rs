@@ -53,7 +53,7 @@ mod replies {
     variants!(Reply:
         Welcome, Pong, Registered, Deregistered, StreamOpened, StreamClosed, Receipts, SendFailed, Attached, Detached,
         Deliver, Acknowledged, Fenced, Refused, Move, Who, Status, Done, Servers,
-        BackupBegun, BackupPart, Delivered, Channels, Members,
+        BackupBegun, BackupPart, Delivered, Expired, Channels, Members,
     );
 
     fn delivery(position: u64, redelivered: bool, content_bytes: u32) -> Delivery {
@@ -206,6 +206,7 @@ mod replies {
                 b"",
             ),
             ("", Reply::Members { nonce, members: vec![Member { name: name("bob"), registration }], more: false }, b""),
+            ("", Reply::Expired { registration, epoch, position: Position(77) }, b""),
             (".sharing", Reply::Deliver { registration, epoch, deliveries: shared }, b"\x00x"),
         ]
     }

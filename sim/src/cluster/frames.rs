@@ -195,6 +195,9 @@ impl Frames {
                 let text = format!("Send #{number} was acknowledged by {acknowledged}, {ended} were gone");
                 Said { sort: Sort::Client, text, sends }
             }
+            Reply::Expired { registration, position, .. } => {
+                client(format!("Position {position} of {} has expired", self.owner(registration)))
+            }
             Reply::Channels { channels, .. } => client(format!("{} channels", channels.len())),
             Reply::Members { members, .. } => client(format!("{} members", members.len())),
             Reply::Done { .. } => client("Done".to_owned()),

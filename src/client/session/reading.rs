@@ -199,6 +199,13 @@ impl Session {
         Ok(())
     }
 
+    /// A message expired that was delivered: if the application has not taken it, it is not to get it any more.
+    pub(super) fn expired(&mut self, registration: RegistrationId, epoch: Epoch, position: Position) {
+        if let Some(&key) = self.inboxes.readers.get(&(registration, epoch)) {
+            self.inboxes.all[key].queue.retain(|delivery| delivery.position != position);
+        }
+    }
+
     /// The next thing that an inbox has for the application, which takes it.
     pub(crate) fn next_delivery(&mut self, key: usize) -> Next {
         let Some(inbox) = self.inboxes.all.get_mut(key) else { return Next::Ended(None) };
