@@ -41,6 +41,17 @@ pub const BACKUP_CHUNK_BYTES: usize = 256 << 10;
 pub const BACKUP_PART_BYTES: usize = 512 << 10;
 /// Acknowledged ranges that one acknowledgement may name above its cumulative position.
 pub const ACKNOWLEDGE_RANGES_MAX: usize = 128;
+/// Clients that one send may name as its recipients.
+pub const RECIPIENTS_MAX: usize = 64;
+/// Inboxes that one message may go to: those of a channel, or all of them.
+pub const FANOUT_MAX: usize = 16 << 10;
+/// Inboxes that the messages of one log entry may go to, apart from those to a single client. What is beyond is to be sent
+/// again.
+pub const FANOUT_ENTRY_MAX: usize = 16 * FANOUT_MAX;
+/// Channels that one shard may have.
+pub const CHANNELS_MAX: u64 = 65_536;
+/// Channels that one client may have joined, and patterns that it may have subscribed to.
+pub const ENLISTMENTS_MAX: usize = 1024;
 /// Servers that may belong to one cluster, and that a client remembers.
 pub const SERVERS_MAX: usize = 64;
 
@@ -135,5 +146,8 @@ const _: () = {
     assert!(HTTP_HEAD_BYTES_MAX >= 8192, "hyper's buffers are no smaller");
     assert!((ENTRY_BYTES_MAX as u64) * 4 <= SEGMENT_BYTES_DEFAULT, "a segment holds several entries");
     assert!(SEGMENT_BYTES_DEFAULT * 2 <= CHECKPOINT_LOG_BYTES_DEFAULT, "cleaning frees whole segments");
+    assert!(RECIPIENTS_MAX <= u64::BITS as usize, "a bit each says whom a send did not reach");
+    assert!(RECIPIENTS_MAX * (NAME_BYTES_MAX + 1) + 256 < COMMAND_HEADER_BYTES_MAX, "the longest list of them fits");
+    assert!(FANOUT_MAX < FANOUT_ENTRY_MAX && FANOUT_MAX < 1 << 28, "an outcome has 28 bits for how many it reached");
     assert!(ACKNOWLEDGE_RANGES_MAX * 20 + 256 < COMMAND_HEADER_BYTES_MAX, "the largest acknowledgement fits");
 };

@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 
 use support::{Ran, free_ports, lives, restante, run, signal, wait_for};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 18] = [
     "serve",
     "cluster",
     "register",
     "deregister",
     "send",
     "listen",
+    "channel",
+    "request",
+    "reply",
     "chat",
     "who",
     "status",
@@ -56,6 +59,9 @@ fn every_command_teaches_by_example() {
 fn whatever_prints_for_programs_has_json() {
     for command in ["register", "deregister", "send", "listen", "chat", "who", "status", "demo", "bench"] {
         assert!(ran(&[command, "--help"]).ok().contains("--json"), "{command}");
+    }
+    for command in ["create", "delete", "join", "leave", "subscribe", "unsubscribe", "list", "members"] {
+        assert!(ran(&["channel", command, "--help"]).ok().contains("--json"), "channel {command}");
     }
     for command in ["list", "add", "remove", "transfer", "drain", "undrain"] {
         assert!(ran(&["server", command, "--help"]).ok().contains("--json"), "{command}");

@@ -53,9 +53,17 @@ impl SendKey {
     /// does not know under which number it goes.
     pub const UNNUMBERED: u64 = 1_000_000_000;
 
+    /// From here on count streams of sends to more than one client: see [`What::Posted`].
+    pub const SHARED: u64 = 2_000_000_000;
+
     /// Whether its sender gave it its number.
     pub fn is_numbered(&self) -> bool {
-        self.stream < Self::UNNUMBERED
+        self.stream < Self::UNNUMBERED || self.is_shared()
+    }
+
+    /// Whether it goes to more than one client.
+    pub fn is_shared(&self) -> bool {
+        self.stream >= Self::SHARED
     }
 
     /// A body that tells this send, about `bytes` long, and its digest.
@@ -94,6 +102,50 @@ pub enum Why {
     /// The stream was closed under it, which is the sender's own deregistration.
     StreamClosed,
     /// It never left the client's process.
+    NotSent,
+    /// Something else, in its words.
+    Other(String),
+}
+
+/// Who a send goes to, if not to one client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum To {
+    /// All of these, or none.
+    Clients(Vec<String>),
+    /// Whoever is in that channel, or has subscribed to a pattern that its name fits.
+    Channel(String),
+    /// Whoever is registered.
+    Everybody,
+}
+
+/// A change of what a client gets of channels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It is in that channel.
+    Join(String),
+    /// It is not.
+    Leave(String),
+    /// It gets whatever fits that pattern.
+    Subscribe(String),
+    /// It does not.
+    Unsubscribe(String),
+}
+
+/// Why a send to more than one reached nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Without {
+    /// Some of its recipients stood in the way.
+    Recipients {
+        /// Nobody is registered under these names.
+        unknown: Vec<String>,
+        /// The inboxes of these are full.
+        full: Vec<String>,
+    },
+    /// There is no such channel.
+    NoSuchChannel,
+    /// The sender's inbox has no room for the receipt.
+    NoRoomForReceipt,
+    /// It never left the client's process, or its stream was closed under it.
     NotSent,
     /// Something else, in its words.
     Other(String),
@@ -215,6 +267,76 @@ pub enum What {
         send: Option<SendKey>,
         /// The digest of the body.
         digest: u64,
+        /// The id that the cluster gave the message.
+        message: u64,
+        /// The channel that it came by.
+        channel: Option<String>,
+        /// If it is no message but a delivered receipt: how many acknowledged what it is about, and how many ended first.
+        notice: Option<(u32, u32)>,
+    },
+    /// A channel is there.
+    Created {
+        /// Which.
+        channel: String,
+    },
+    /// The client asks for a change of what it gets of channels.
+    Enlisting {
+        /// Which client.
+        name: String,
+        /// Which question it is.
+        question: u64,
+        /// The change.
+        change: Change,
+    },
+    /// The change is made.
+    Enlisted {
+        /// Which client.
+        name: String,
+        /// Which question that answers.
+        question: u64,
+    },
+    /// A send to more than one was handed to the library. From now on it may have happened.
+    Posted {
+        /// Which.
+        send: SendKey,
+        /// To whom.
+        to: To,
+        /// The digest of its body.
+        digest: u64,
+        /// Whether its sender asked to be told what becomes of it.
+        receipt: bool,
+        /// Whether it may expire before it is delivered.
+        expires: bool,
+    },
+    /// It got its receipt.
+    Reached {
+        /// Which.
+        send: SendKey,
+        /// So many inboxes it is in.
+        inboxes: u32,
+        /// So many were full.
+        full: u32,
+    },
+    /// It was refused for good.
+    NotReached {
+        /// Which.
+        send: SendKey,
+        /// The reason given.
+        why: Without,
+    },
+    /// Nobody knows, and this client will not ask again.
+    PostUnknown {
+        /// Which.
+        send: SendKey,
+    },
+    /// Its delivered receipt came.
+    Receipted {
+        /// Which.
+        send: SendKey,
+        /// So many of its copies were acknowledged.
+        acknowledged: u32,
+        /// So many went with their recipient's registration, or expired.
+        ended: u32,
     },
     /// The client acknowledges these positions. From now on they may never come again.
     Acknowledged {
@@ -311,6 +433,14 @@ impl What {
             Self::Acknowledged { .. } => "client.acked",
             Self::Confirmed { .. } => "client.confirmed",
             Self::Ended { .. } => "client.ended",
+            Self::Created { .. } => "client.created",
+            Self::Enlisting { .. } => "client.enlisting",
+            Self::Enlisted { .. } => "client.enlisted",
+            Self::Posted { .. } => "client.posted",
+            Self::Reached { .. } => "client.reached",
+            Self::NotReached { .. } => "client.not_reached",
+            Self::PostUnknown { .. } => "client.post_unknown",
+            Self::Receipted { .. } => "client.receipted",
             Self::Rested { .. } => "client.rested",
             Self::Died => "client.died",
         }

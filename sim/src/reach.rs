@@ -109,6 +109,12 @@ pub const PLACES: &[Place] = &[
     told("a full inbox refused a send").rare(),
     told("a request refused"),
     seen("an outcome unknown to its sender", "client.unknown", "").rare(),
+    // What goes to many.
+    told("a message went to many"),
+    told("a full inbox was passed over").rare(),
+    told("a recipient was missing").rare(),
+    told("a delivered receipt told"),
+    told("a message expired"),
     // Streams and readers.
     told("a stream closed"),
     told("a reader fenced"),

@@ -112,6 +112,8 @@ impl From<client::Error> for Failure {
             | Error::BadName(_)
             | Error::TooLarge { .. }
             | Error::BadWindow { .. }
+            | Error::BadRecipients { .. }
+            | Error::BadPattern { .. }
             | Error::NoSuchHome { .. } => Exit::Usage,
             Error::Refused(_) | Error::Fenced { .. } | Error::RegistrationEnded { .. } => Exit::Refused,
             Error::Unreachable { .. } | Error::TimedOut { .. } | Error::Unknown { .. } => Exit::Unavailable,
@@ -138,6 +140,15 @@ impl From<client::SendError> for Failure {
             SendError::NotSent(_) => Exit::Failed,
         };
         Failure::new(exit, with_causes(&error))
+    }
+}
+
+impl From<client::NoDelivery> for Failure {
+    fn from(error: client::NoDelivery) -> Self {
+        match error {
+            client::NoDelivery::NotAccepted(error) => error.into(),
+            error => Failure::new(Exit::Unavailable, with_causes(&error)),
+        }
     }
 }
 

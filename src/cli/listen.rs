@@ -24,7 +24,8 @@ Examples:
   restante listen alice --no-acknowledge         look, and leave everything there
 
 A line of --json has position, message, from, stream, number, time_ms, redelivered, headers, and body
-(or body_base64 if the body is not UTF-8).")]
+(or body_base64 if the body is not UTF-8); channel, if it was sent to one; and receipt, if it is no message but
+tells what became of one that was sent with --receipt delivered.")]
 pub struct Listen {
     /// The client's name
     name: Name,
@@ -48,9 +49,23 @@ struct Shown<'a> {
     number: u64,
     time_ms: u64,
     redelivered: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Receipt>,
     headers: &'a [(String, String)],
     #[serde(flatten)]
     body: Body,
+}
+
+/// A delivered receipt, as JSON has it: the message is none, but tells what became of one.
+#[derive(Serialize)]
+struct Receipt {
+    stream: String,
+    number: u64,
+    acknowledged: u32,
+    ended: u32,
+    expired: u32,
 }
 
 impl Listen {
@@ -128,18 +143,35 @@ fn shown(delivery: &Delivery) -> Shown<'_> {
         number: delivery.number.0,
         time_ms: delivery.time.0,
         redelivered: delivery.redelivered,
+        channel: delivery.channel.as_deref(),
+        receipt: delivery.notice.map(|notice| Receipt {
+            stream: notice.stream.to_string(),
+            number: notice.number.0,
+            acknowledged: notice.fate.acknowledged,
+            ended: notice.fate.ended,
+            expired: notice.fate.expired,
+        }),
         headers: &delivery.headers,
         body: Body::new(&delivery.body),
     }
 }
 
 fn text(shown: &Shown<'_>, bytes: usize) -> String {
+    if let Some(Receipt { stream, number, acknowledged, ended, expired }) = &shown.receipt {
+        let mut lost = if *ended > 0 { format!(", {ended} were gone") } else { String::new() };
+        if *expired > 0 {
+            lost.push_str(&format!(", {expired} were too late"));
+        }
+        let of = format!("what was sent as number {number} of stream {stream}");
+        return format!("{:>6}  receipt: {acknowledged} acknowledged {of}{lost}", shown.position);
+    }
+    let channel = shown.channel.map_or(String::new(), |channel| format!(" in {channel}"));
     let again = if shown.redelivered { " (again)" } else { "" };
     let mut headers = String::new();
     for (name, value) in shown.headers {
         headers.push_str(&format!(" [{}={}]", printable(name), printable(value)));
     }
-    format!("{:>6}  {}{again}:{headers} {}", shown.position, shown.from, shown.body.for_people(bytes))
+    format!("{:>6}  {}{channel}{again}:{headers} {}", shown.position, shown.from, shown.body.for_people(bytes))
 }
 
 #[cfg(test)]
@@ -155,6 +187,8 @@ mod tests {
             number: 3,
             time_ms: 5,
             redelivered,
+            channel: None,
+            receipt: None,
             headers: &[],
             body: Body::new(body),
         }
@@ -164,6 +198,11 @@ mod tests {
     fn text_is_one_line_and_marks_repeats() {
         assert_eq!(text(&one(b"hello\n", false), 6), "    12  alice: hello");
         assert_eq!(text(&one(b"hello", true), 5), "    12  alice (again): hello");
+        let in_channel = Shown { channel: Some("orders"), ..one(b"hello", false) };
+        assert_eq!(text(&in_channel, 5), "    12  alice in orders: hello");
+        let receipt = Some(Receipt { stream: "7".into(), number: 3, acknowledged: 1, ended: 0, expired: 0 });
+        let receipt = Shown { receipt, ..one(b"", false) };
+        assert_eq!(text(&receipt, 0), "    12  receipt: 1 acknowledged what was sent as number 3 of stream 7");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod backup;
 mod bench;
+mod channel;
 mod chat;
 mod children;
 mod cluster;
@@ -22,6 +23,7 @@ mod observe;
 mod output;
 mod reach;
 mod register;
+mod request;
 mod restore;
 mod send;
 mod serve;
@@ -85,6 +87,9 @@ enum Command {
     Deregister(deregister::Deregister),
     Send(send::Send),
     Listen(listen::Listen),
+    Request(request::Request),
+    Reply(request::Reply),
+    Channel(channel::Channel),
     Chat(chat::Chat),
     Who(who::Who),
     Status(status::Status),
@@ -154,6 +159,9 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Deregister(deregister) => deregister.run(reach).await,
         Command::Send(send) => send.run(reach).await,
         Command::Listen(listen) => listen.run(reach).await,
+        Command::Request(request) => request.run(reach).await,
+        Command::Reply(reply) => reply.run(reach).await,
+        Command::Channel(channel) => channel.run(reach).await,
         Command::Chat(chat) => chat.run(reach).await,
         Command::Who(who) => who.run(reach).await,
         Command::Status(status) => status.run(reach).await,

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
+use restante::client::{Client, PresenceChange};
 use restante::wire::Time;
 use restante::wire::client::ClientRow;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::interrupt::Interrupt;
 use super::output::{Output, grouped, size, span};
 use super::reach::Reach;
 use super::table::{Side, render};
@@ -17,8 +19,12 @@ use super::table::{Side, render};
 #[command(after_long_help = "\
 Examples:
   restante who
+  restante who --watch                           what changes, until Ctrl-C
   restante who --json | jq '.clients[] | select(.waiting > 0) | .name'")]
 pub struct Who {
+    /// Go on with what changes: who comes online, goes, moves
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -50,11 +56,60 @@ impl Who {
     /// The cluster did not answer.
     pub async fn run(&self, reach: &Reach) -> Result<(), Failure> {
         let client = reach.connect(None).await?;
+        if self.watch {
+            return self.watch(&client).await;
+        }
         let rows = client.who().await?;
         let now = client.status().await?.time;
         client.close().await;
         let clients = Clients { clients: rows.into_iter().map(|row| Row::new(row, now)).collect() };
         self.output.print(&clients, text)
+    }
+}
+
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A change, as JSON has it.
+#[derive(Serialize)]
+struct Changed<'a> {
+    change: &'static str,
+    name: &'a str,
+    home: &'a str,
+    online: bool,
+    last_seen_ms: u64,
+}
+
+impl Who {
+    async fn watch(&self, client: &Client) -> Result<(), Failure> {
+        let mut interrupt = Interrupt::new()?;
+        let mut presence = client.presence(LOOK);
+        loop {
+            let change = tokio::select! {
+                biased;
+                _ = interrupt.next() => return Ok(()),
+                change = presence.next() => change?,
+            };
+            let (what, row, from) = match &change {
+                PresenceChange::Registered(row) => ("registered", row, None),
+                PresenceChange::Online(row) => ("online", row, None),
+                PresenceChange::Offline(row) => ("offline", row, None),
+                PresenceChange::Moved { row, from } => ("moved", row, Some(from)),
+                PresenceChange::Deregistered(row) => ("deregistered", row, None),
+            };
+            let changed = Changed {
+                change: what,
+                name: &row.name,
+                home: &row.home,
+                online: row.online,
+                last_seen_ms: row.last_seen.0,
+            };
+            self.output.print(&changed, |changed| match from {
+                Some(from) => format!("{} moved from server {from} to {}", changed.name, changed.home),
+                None if what == "online" => format!("{} is online at server {}", changed.name, changed.home),
+                None => format!("{} is {what}", changed.name),
+            })?;
+        }
     }
 }
 

@@ -110,6 +110,23 @@ pub enum Error {
         /// What was asked.
         asked: u32,
     },
+    /// A send names no recipient, or too many.
+    #[error(
+        "a send names 1 to {max} recipients, not {named}; a channel reaches more",
+        max = limits::RECIPIENTS_MAX
+    )]
+    BadRecipients {
+        /// How many were named.
+        named: usize,
+    },
+    /// A text is no pattern of channels' names.
+    #[error(
+        "{given:?} is no pattern of channels' names: use parts with . between them, * for any one part, > at the end for the rest"
+    )]
+    BadPattern {
+        /// The text that was given.
+        given: String,
+    },
     /// The client, the stream or the inbox was closed by its owner.
     #[error("the client was closed")]
     Closed,
@@ -156,4 +173,18 @@ pub enum Doubt {
     /// The client ended by an error.
     #[error("the client ended: {0}")]
     Ended(Box<Error>),
+}
+
+/// Why a delivered receipt does not come to whoever waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoDelivery {
+    /// The send was not accepted, or nobody knows.
+    #[error("{0}")]
+    NotAccepted(SendError),
+    /// The stream was closed, or has expired: the receipt comes into the sender's inbox, as a notice.
+    #[error("the stream of the send was closed; the receipt comes into the sender's inbox")]
+    StreamClosed,
+    /// The client ended: the receipt comes into the sender's inbox, as a notice, once its stream has expired.
+    #[error("the client ended ({0}); the receipt comes into the sender's inbox")]
+    Ended(Error),
 }

@@ -268,8 +268,8 @@ impl Session {
                 let more = rows.next().is_some();
                 self.reply(&Reply::Who { nonce, clients, more });
             }
-            Request::Status { nonce, .. } => {
-                let refusal = Refusal::Malformed("this fake has no status".into());
+            Request::Channels { nonce, .. } | Request::Members { nonce, .. } | Request::Status { nonce, .. } => {
+                let refusal = Refusal::Malformed("this fake has no such thing".into());
                 self.reply(&Reply::Refused { nonce: Some(nonce), refusal });
             }
             Request::AddServer { nonce, .. }
@@ -397,6 +397,11 @@ impl Session {
             | Command::MoveClients { .. }
             | Command::AttachApart { .. }
             | Command::AcknowledgeApart { .. }
+            | Command::Post { .. }
+            | Command::CollectReceipts { .. }
+            | Command::CreateChannel { .. }
+            | Command::DeleteChannel { .. }
+            | Command::Enlist { .. }
             | Command::SetDrained { .. } => {
                 panic!("no client sends {command:?}")
             }
@@ -471,6 +476,8 @@ impl Session {
                     reader.delivered = position;
                     contents.extend_from_slice(content);
                     deliveries.push(Delivery {
+                        channel: None,
+                        notice: None,
                         position: Position(position),
                         message: Id(position),
                         from: Name::new(from).unwrap(),

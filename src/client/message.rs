@@ -1,10 +1,13 @@
 //! Messages, receipts and deliveries as the application sees them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::Error;
 use crate::limits;
 use crate::wire::command::{Headers, encode_content};
+use crate::wire::sharing::{Notice, Target};
 use crate::wire::{MessageId, Name, Number, Position, RegistrationId, StreamId, Time};
 
 /// A message to send: a body, and headers if wanted.
@@ -20,12 +23,13 @@ use crate::wire::{MessageId, Name, Number, Position, RegistrationId, StreamId, T
 pub struct Message {
     headers: Headers,
     body: Bytes,
+    expires_ms: u64,
 }
 
 impl Message {
     /// A message with this body and no headers.
     pub fn new(body: impl Into<Bytes>) -> Self {
-        Self { headers: Headers::new(), body: body.into() }
+        Self { headers: Headers::new(), body: body.into(), expires_ms: 0 }
     }
 
     /// Adds a header. Names may repeat; their order is kept.
@@ -33,6 +37,19 @@ impl Message {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// Lets it expire so long after it is accepted, by the cluster's clock, to the millisecond: from then on nobody gets it
+    /// any more.
+    #[must_use]
+    pub fn expires_after(mut self, time: Duration) -> Self {
+        self.expires_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+        self
+    }
+
+    /// Milliseconds after which it expires; 0 for never.
+    pub(super) fn expires_ms(&self) -> u64 {
+        self.expires_ms
     }
 
     /// The headers, in the order given.
@@ -94,13 +111,93 @@ impl From<Bytes> for Message {
     }
 }
 
+/// Who a message goes to: see [`super::SendStream::post`].
+///
+/// ```
+/// use restante::{client::Recipients, wire::Name};
+/// # fn example() -> Result<(), restante::wire::BadName> {
+/// let one: Recipients = Name::new("bob")?.into();
+/// let both: Recipients = vec![Name::new("bob")?, Name::new("carol")?].into();
+/// let members = Recipients::Channel(Name::new("orders.new.eu")?);
+/// # Ok(())
+/// # }
+/// # example().expect("names");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipients {
+    /// One client.
+    Client(Name),
+    /// Several clients, all or none of them: at most [`limits::RECIPIENTS_MAX`]. Who is named twice gets it once.
+    Clients(Vec<Name>),
+    /// Everybody who has joined the channel, or subscribed to a pattern that its name fits. Those whose inbox is full do
+    /// without, and the receipt says how many they are.
+    Channel(Name),
+    /// Every registered client, the sender with them. Those whose inbox is full do without.
+    Everybody,
+}
+
+impl Recipients {
+    /// Checks it against the limits.
+    ///
+    /// # Errors
+    /// [`Error::BadRecipients`].
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::Clients(clients) if clients.is_empty() || clients.len() > limits::RECIPIENTS_MAX => {
+                Err(Error::BadRecipients { named: clients.len() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn target(&self) -> Target<'_> {
+        match self {
+            Self::Client(name) => Target::Client(name),
+            Self::Clients(names) => Target::Clients(names.iter().map(Name::as_str).collect()),
+            Self::Channel(name) => Target::Channel(name),
+            Self::Everybody => Target::Everybody,
+        }
+    }
+
+    /// About how many bytes it takes in a frame.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Client(name) | Self::Channel(name) => name.len() + 8,
+            Self::Clients(names) => names.iter().map(|name| name.len() + 2).sum::<usize>() + 8,
+            Self::Everybody => 8,
+        }
+    }
+}
+
+impl From<Name> for Recipients {
+    fn from(name: Name) -> Self {
+        Self::Client(name)
+    }
+}
+
+impl From<&Name> for Recipients {
+    fn from(name: &Name) -> Self {
+        Self::Client(name.clone())
+    }
+}
+
+impl From<Vec<Name>> for Recipients {
+    fn from(names: Vec<Name>) -> Self {
+        Self::Clients(names)
+    }
+}
+
 /// A send was accepted: it is durable on a majority of the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     /// The send's number in its stream.
     pub number: Number,
-    /// The message's place in the recipient's inbox.
+    /// The message's place in the recipient's inbox; 0 if it went to others than one client.
     pub position: Position,
+    /// How many inboxes it is in.
+    pub inboxes: u32,
+    /// How many of a channel's recipients, or of everybody, do without since their inbox is full.
+    pub full: u32,
 }
 
 /// A name that is registered.
@@ -133,6 +230,11 @@ pub struct Delivery {
     pub time: Time,
     /// Another process may have received it before.
     pub redelivered: bool,
+    /// The channel that it was sent to, if it was.
+    pub channel: Option<Name>,
+    /// It is no message, but the delivered receipt of a send of this client's: the stream that it was sent on was closed
+    /// before the receipt came, or before its program had taken it.
+    pub notice: Option<Notice>,
     /// The headers.
     pub headers: Headers,
     /// The body.

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 use super::session::{Answer, Output, Session, Token};
-use super::{Error, Receipt, SendError};
+use super::{Error, Fate, NoDelivery, Receipt, SendError};
 use crate::wire::Number;
 use crate::world::Instant;
 
@@ -30,6 +30,7 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) session: Session,
     pub(super) receipts: Tickets<Result<Receipt, SendError>>,
+    pub(super) deliveries: Tickets<Result<Fate, NoDelivery>>,
     answers: Tickets<Result<Answer, Error>>,
     /// Who waits for room in a stream.
     room: Vec<(usize, Waker)>,
@@ -59,6 +60,7 @@ impl Shared {
         let state = State {
             session,
             receipts: Tickets::default(),
+            deliveries: Tickets::default(),
             answers: Tickets::default(),
             room: Vec::new(),
             arrivals: BTreeMap::new(),
@@ -155,6 +157,9 @@ impl State {
                         // Nobody waits for it if the future was dropped, which cancels nothing.
                         let _ = self.receipts.resolve(token, result, wakers);
                     }
+                }
+                Output::Delivered { token, result } => {
+                    let _ = self.deliveries.resolve(token, result, wakers);
                 }
                 Output::Room(stream) => {
                     let room = std::mem::take(&mut self.room);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use super::session::{Sending, Token};
 use super::shared::Shared;
-use super::{Client, Error, Message, Receipt, SendError};
+use super::{Client, Error, Fate, Message, NoDelivery, Receipt, Recipients, SendError};
 use crate::wire::{Name, Number};
 use crate::world::{Event, RealWorld, World};
 
@@ -65,6 +65,9 @@ impl<W: World> SendStream<W> {
     /// [`Error::TooLarge`]; [`Error::StreamLost`]; whatever ended the client. Nothing was sent then.
     pub async fn send(&self, to: &Name, message: impl Into<Message>) -> Result<PendingReceipt, Error> {
         let message = message.into();
+        if message.expires_ms() > 0 {
+            return self.post(to, message).await;
+        }
         message.check()?;
         let shared = &self.client.handle.0;
         let (token, number) = poll_fn(|context| {
@@ -91,6 +94,86 @@ impl<W: World> SendStream<W> {
             detail: format!("{number} to {to}, {} bytes", message.body().len()),
         });
         Ok(PendingReceipt { shared: Arc::clone(shared), token: Some(token), number })
+    }
+
+    /// Hands in a message to several clients, a channel, or everybody: otherwise like [`SendStream::send`].
+    ///
+    /// # Errors
+    /// The same, and [`Error::BadRecipients`]. Nothing was sent then.
+    pub async fn post(&self, to: impl Into<Recipients>, message: impl Into<Message>) -> Result<PendingReceipt, Error> {
+        let (to, message) = (to.into(), message.into());
+        let (token, _, number) = self.hand_in(&to, &message, false).await?;
+        Ok(PendingReceipt { shared: Arc::clone(&self.client.handle.0), token: Some(token), number })
+    }
+
+    /// Hands in a message, and asks to be told when its recipients have acknowledged it.
+    ///
+    /// That receipt is as durable as the message. It comes to this stream as long as that is open, however often the client
+    /// moves to another server meanwhile. If the stream is closed before, or its program dies, it comes into the sender's own
+    /// inbox instead, as a [`super::Delivery`] with a [`super::Notice`]. The sender's inbox keeps room for it, so that a full
+    /// one refuses the send.
+    ///
+    /// ```no_run
+    /// # use restante::{client::{Error, SendStream}, wire::Name};
+    /// # async fn example(stream: SendStream, bob: Name) -> Result<(), Error> {
+    /// let sent = stream.post_with_receipt(&bob, "the contract").await?;
+    /// println!("accepted at {}", sent.accepted.await.expect("bob is registered").position);
+    /// println!("bob has it: {}", sent.delivered.await.expect("the stream is open").is_delivered());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`SendStream::post`].
+    pub async fn post_with_receipt(
+        &self,
+        to: impl Into<Recipients>,
+        message: impl Into<Message>,
+    ) -> Result<Tracked, Error> {
+        let (to, message) = (to.into(), message.into());
+        let (token, delivered, number) = self.hand_in(&to, &message, true).await?;
+        let shared = &self.client.handle.0;
+        Ok(Tracked {
+            accepted: PendingReceipt { shared: Arc::clone(shared), token: Some(token), number },
+            delivered: PendingDelivery { shared: Arc::clone(shared), token: delivered },
+        })
+    }
+
+    async fn hand_in(
+        &self,
+        to: &Recipients,
+        message: &Message,
+        receipt: bool,
+    ) -> Result<(Token, Option<Token>, Number), Error> {
+        to.check()?;
+        message.check()?;
+        let handed_in = poll_fn(|context| {
+            self.client.handle.0.ask(|state, now| {
+                let token = state.receipts.next();
+                let delivered = receipt.then(|| state.deliveries.next());
+                match state.session.post(now, self.key, to, message, token, delivered) {
+                    Sending::Sent(number) => {
+                        state.receipts.add();
+                        if receipt {
+                            state.deliveries.add();
+                        }
+                        Poll::Ready(Ok((token, delivered, number)))
+                    }
+                    Sending::Full => {
+                        state.wait_for_room(self.key, context.waker());
+                        Poll::Pending
+                    }
+                    Sending::Failed(error) => Poll::Ready(Err(error)),
+                }
+            })
+        });
+        let (token, delivered, number) = handed_in.await?;
+        W::observe(|| Event {
+            kind: "client_send",
+            who: Some(self.name.to_string()),
+            detail: format!("{number} to {to:?}, {} bytes", message.body().len()),
+        });
+        Ok((token, delivered, number))
     }
 
     /// Closes the stream for ever, after all its sends were answered.
@@ -155,6 +238,50 @@ impl Drop for PendingReceipt {
     fn drop(&mut self) {
         if let Some(token) = self.token {
             self.shared.with(|state, _| drop(state.receipts.abandon(token)));
+        }
+    }
+}
+
+/// A send that is on its way, and whose recipients are waited for.
+#[derive(Debug)]
+pub struct Tracked {
+    /// Whether it was accepted.
+    pub accepted: PendingReceipt,
+    /// What became of it, once it waits in no inbox any more. Dropping it does not cancel the receipt.
+    pub delivered: PendingDelivery,
+}
+
+/// A delivered receipt that is to come.
+#[must_use = "the receipt says what became of the message"]
+pub struct PendingDelivery {
+    shared: Arc<Shared>,
+    /// `None` once it has come.
+    token: Option<Token>,
+}
+
+impl fmt::Debug for PendingDelivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingDelivery").finish_non_exhaustive()
+    }
+}
+
+impl Future for PendingDelivery {
+    type Output = Result<Fate, NoDelivery>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(token) = self.token else { return Poll::Pending };
+        let polled = self.shared.with(|state, _| state.deliveries.poll(token, context));
+        if polled.is_ready() {
+            self.token = None;
+        }
+        polled
+    }
+}
+
+impl Drop for PendingDelivery {
+    fn drop(&mut self) {
+        if let Some(token) = self.token {
+            self.shared.with(|state, _| drop(state.deliveries.abandon(token)));
         }
     }
 }

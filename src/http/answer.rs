@@ -190,6 +190,10 @@ impl From<Failure> for Answer {
                 let reason = match refusal {
                     SendRefusal::NoSuchClient => "no_such_client",
                     SendRefusal::InboxFull => "inbox_full",
+                    SendRefusal::Recipients(_) => "recipients",
+                    SendRefusal::NoSuchChannel => "no_such_channel",
+                    SendRefusal::TooManyInboxes { .. } => "too_many_inboxes",
+                    SendRefusal::NoRoomForReceipt => "no_room_for_receipt",
                 };
                 let fields = json!({ "outcome": "refused", "reason": reason });
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Refused").detail(refusal).and(fields)

@@ -59,6 +59,7 @@ fn message(delivery: &Delivery, content: &Bytes) -> Value {
     let (headers, body) = decode_content(content).unwrap_or_else(|_| (Vec::new(), content.clone()));
     let mut message = json!({
         "position": delivery.position.0,
+        "message_id": delivery.message.0,
         "sender_id": delivery.from.as_str(),
         "stream": delivery.stream.0,
         "number": delivery.number.0,
@@ -68,6 +69,13 @@ fn message(delivery: &Delivery, content: &Bytes) -> Value {
     match std::str::from_utf8(&body) {
         Ok(text) => message["message"] = text.into(),
         Err(_) => message["message_base64"] = STANDARD.encode(&body).into(),
+    }
+    if let Some(channel) = &delivery.channel {
+        message["channel"] = channel.as_str().into();
+    }
+    if let Some(notice) = &delivery.notice {
+        let fate = notice.fate;
+        message["receipt"] = json!({ "acknowledged": fate.acknowledged, "ended": fate.ended, "expired": fate.expired });
     }
     if !headers.is_empty() {
         message["headers"] = headers.into_iter().map(|(name, value)| json!([name, value])).collect();

@@ -37,11 +37,17 @@ pub enum Limit {
     Feeds,
     /// A frame or a message larger than allowed, or malformed: its connection was ended.
     Frames,
+    /// Inboxes that one message, or one log entry, goes to: a send was refused, or had to wait.
+    Fanout,
+    /// Channels: one was not created.
+    Channels,
+    /// Channels and patterns of one client: it could not join or subscribe.
+    Enlistments,
 }
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Connections,
         Self::Pending,
         Self::Outbox,
@@ -58,6 +64,9 @@ impl Limit {
         Self::Keys,
         Self::Feeds,
         Self::Frames,
+        Self::Fanout,
+        Self::Channels,
+        Self::Enlistments,
     ];
 
     /// Its name, as in `limit="…"`.
@@ -79,6 +88,9 @@ impl Limit {
             Self::Keys => "idempotency_keys",
             Self::Feeds => "feeds",
             Self::Frames => "frames",
+            Self::Fanout => "fanout",
+            Self::Channels => "channels",
+            Self::Enlistments => "enlistments",
         }
     }
 }

@@ -70,17 +70,24 @@ impl Tally {
     fn sent(&self, metrics: &Metrics, result: &Result<SendOutcome, SendFailure>) {
         self.decide();
         match result {
-            Ok(SendOutcome::Accepted(_)) => self.undecided.store(true, Ordering::Relaxed),
+            // No inbox grows, so that nothing tells a repeat.
+            Ok(SendOutcome::Reached { inboxes: 0, .. }) => add(&self.accepted, 1),
+            Ok(SendOutcome::Accepted(_) | SendOutcome::Reached { .. }) => self.undecided.store(true, Ordering::Relaxed),
             Ok(SendOutcome::Refused(refusal)) => {
                 add(&self.refused, 1);
-                if *refusal == SendRefusal::InboxFull {
-                    metrics.hit(Limit::Inbox);
+                match refusal {
+                    SendRefusal::InboxFull | SendRefusal::NoRoomForReceipt => metrics.hit(Limit::Inbox),
+                    SendRefusal::Recipients(unreached) if unreached.full > 0 => metrics.hit(Limit::Inbox),
+                    SendRefusal::TooManyInboxes { .. } => metrics.hit(Limit::Fanout),
+                    SendRefusal::NoSuchClient | SendRefusal::NoSuchChannel | SendRefusal::Recipients(_) => {}
                 }
             }
             Err(failure) => {
                 add(&self.refused, 1);
-                if matches!(failure, SendFailure::WindowFull { .. }) {
-                    metrics.hit(Limit::StreamWindow);
+                match failure {
+                    SendFailure::WindowFull { .. } => metrics.hit(Limit::StreamWindow),
+                    SendFailure::Unavailable(Refusal::Busy) => metrics.hit(Limit::Fanout),
+                    _ => {}
                 }
             }
         }
@@ -138,6 +145,8 @@ pub fn limit_of(refusal: &Refusal) -> Option<Limit> {
         Refusal::TooManyStreams { .. } => Limit::Streams,
         Refusal::TooManyServers { .. } => Limit::Servers,
         Refusal::TooManyBackups { .. } => Limit::Backups,
+        Refusal::TooManyChannels { .. } => Limit::Channels,
+        Refusal::TooManyEnlistments { .. } => Limit::Enlistments,
         Refusal::TooManyConnections { .. } => Limit::Connections,
         Refusal::DiskFull => Limit::Disk,
         _ => return None,

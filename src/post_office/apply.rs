@@ -6,11 +6,14 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::effect::{BatchVerdict, Effect};
 use super::limits::{self, MalformedCommand, TICK_STREAMS_MAX, check_command};
 use super::messages::{Message, NOT_HELD};
-use super::streams::Judgement;
+use super::post::Post;
+use super::receipts::End;
+use super::streams::{Concluded, Judgement, Stream};
 use super::{PostOffice, checkpoint};
 use crate::wire::batch::{self, BadEntry, Batch};
 use crate::wire::client::SendFailure;
 use crate::wire::command::Command;
+use crate::wire::sharing::Notice;
 use crate::wire::{Epoch, Id, Number, Origin, Position, RegistrationId, SendOutcome, SendRefusal, StreamId};
 
 /// Whoever is told of effects.
@@ -56,6 +59,7 @@ impl PostOffice {
         let (header, batches) = batch::decode_entry(entry)?;
         self.applied = index;
         self.time = self.time.max(header.time);
+        self.expire(effect);
         let mut first = 0u32;
         for batch in &batches {
             let Batch { header, frames } = batch;
@@ -67,6 +71,7 @@ impl PostOffice {
             first = first.saturating_add(header.commands);
         }
         self.messages.close_entry();
+        self.fanned = 0;
         Ok(())
     }
 
@@ -111,6 +116,10 @@ impl PostOffice {
                 let digested = &payload[payload.len() - content.len() - to.len()..];
                 self.send(at, Send { stream, number, confirmed, to, content, digested }, tell);
             }
+            Command::Post { stream, number, confirmed, to, terms } => {
+                self.post(at, &Post { stream, number, confirmed, to, terms, content, payload }, tell);
+            }
+            Command::CollectReceipts { stream, up_to } => self.collect_receipts(at, stream, up_to, tell),
             Command::Acknowledge { registration, epoch, up_to, ranges } => {
                 self.acknowledge(registration, epoch, up_to, &ranges, tell);
             }
@@ -130,34 +139,49 @@ impl PostOffice {
 
     fn send(&mut self, at: At<'_>, send: Send<'_>, tell: Tell<'_>) {
         let Send { stream, number, .. } = send;
+        let digest = content_digest(send.to, send.digested);
+        let Some((key, owner)) = self.admit(at, stream, number, send.confirmed, digest, tell) else { return };
+        let taken = self.put_into_inbox(at, &send, owner, digest);
+        let outcome = match taken {
+            Ok((_, position)) => SendOutcome::Accepted(position),
+            Err(refusal) => SendOutcome::Refused(refusal),
+        };
+        self.streams.get_mut(key).push(digest, outcome);
+        tell(Effect::Sent { origin: at.origin, stream, number, result: Ok(outcome) });
+        if let Ok((registration, position)) = taken {
+            tell(Effect::Arrived { registration, position });
+        }
+    }
+
+    /// Judges a numbered send. If it is to be carried out, gives the keys of its stream and its sender; else it is answered.
+    #[inline]
+    pub(super) fn admit(
+        &mut self,
+        at: At<'_>,
+        stream: StreamId,
+        number: Number,
+        confirmed: Number,
+        digest: u64,
+        tell: Tell<'_>,
+    ) -> Option<(u32, u32)> {
         let Some(key) = self.streams.key(stream) else {
             let result = Err(SendFailure::StreamClosed);
-            return tell(Effect::Sent { origin: at.origin, stream, number, result });
+            tell(Effect::Sent { origin: at.origin, stream, number, result });
+            return None;
         };
         self.touch_stream(key);
         let opened = self.streams.get_mut(key);
-        opened.confirm(send.confirmed);
+        opened.confirm(confirmed);
         let owner = opened.owner;
-        let digest = content_digest(send.to, send.digested);
         let judgement = opened.judge(number, digest, self.quotas.stream_window);
         self.touch_client(owner);
         self.registry.get_mut(owner).last_seen = self.time;
         match judgement {
+            Judgement::Next => Some((key, owner)),
             Judgement::Answered(result) => {
                 self.repeats += u64::from(result.is_ok());
                 tell(Effect::Sent { origin: at.origin, stream, number, result });
-            }
-            Judgement::Next => {
-                let taken = self.put_into_inbox(at, &send, owner, digest);
-                let outcome = match taken {
-                    Ok((_, position)) => SendOutcome::Accepted(position),
-                    Err(refusal) => SendOutcome::Refused(refusal),
-                };
-                self.streams.get_mut(key).push(digest, outcome);
-                tell(Effect::Sent { origin: at.origin, stream, number, result: Ok(outcome) });
-                if let Ok((registration, position)) = taken {
-                    tell(Effect::Arrived { registration, position });
-                }
+                None
             }
         }
     }
@@ -172,7 +196,7 @@ impl PostOffice {
         let recipient = self.registry.key_of(send.to).ok_or(SendRefusal::NoSuchClient)?;
         let bytes = send.content.len() as u32;
         let inbox = &self.registry.get(recipient).inbox;
-        if limits::inbox_is_full(&self.quotas, inbox.waiting(), inbox.waiting_bytes(), inbox.span(), bytes) {
+        if limits::inbox_is_full(&self.quotas, inbox.taken(), inbox.waiting_bytes(), inbox.span(), bytes) {
             return Err(SendRefusal::InboxFull);
         }
         let message = Message {
@@ -186,6 +210,7 @@ impl PostOffice {
             offset: (send.content.as_ptr() as usize - at.entry.as_ptr() as usize) as u32,
             entry: NOT_HELD,
             inboxes: 1,
+            extra: None,
         };
         let message = self.messages.insert(at.entry, message);
         self.touch_client(recipient);
@@ -224,13 +249,14 @@ impl PostOffice {
         let registration = client.id;
         client.last_seen = self.time;
         let (messages, changes, holes) = (&mut self.messages, &mut self.changes, &mut self.holes);
-        let (waiting, waiting_bytes) = (&mut self.waiting, &mut self.waiting_bytes);
+        let (waiting, waiting_bytes, ends) = (&mut self.waiting, &mut self.waiting_bytes, &mut self.ends);
         client.inbox.acknowledge(up_to, ranges, holes, |message| {
-            let (bytes, gone) = messages.release(message);
-            changes.message_gone(gone);
+            let released = messages.release(message);
+            changes.message_gone(released);
+            Self::note_end(ends, released);
             *waiting -= 1;
-            *waiting_bytes -= u64::from(bytes);
-            bytes
+            *waiting_bytes -= u64::from(released.bytes);
+            released.bytes
         });
         if !holes.is_empty() {
             changes.holes.extend(holes.drain(..).map(|position| (registration, position)));
@@ -238,25 +264,42 @@ impl PostOffice {
         let up_to = client.inbox.floor();
         self.touch_client(key);
         tell(Effect::Acknowledged { registration, epoch, up_to });
+        self.settle_receipts(End::Acknowledged, tell);
     }
 
     fn tick(&mut self, tell: Tell<'_>) {
+        let mut owing = Vec::new();
         for _ in 0..TICK_STREAMS_MAX {
             let Some((key, expired)) = self.streams.check_next(self.time, self.quotas.stream_idle_ms) else { break };
             if expired {
-                self.close_stream(key, tell);
+                owing.extend(Some(self.remove_stream(key, tell)).filter(|stream| !stream.receipts.is_empty()));
             } else {
                 checkpoint::touch_stream(&mut self.changes, key, self.streams.get_mut(key));
             }
         }
+        // The order in which they were looked at is nobody's business.
+        owing.sort_unstable_by_key(|stream| stream.id);
+        owing.into_iter().for_each(|stream| self.put_notices(stream, tell));
     }
 
-    /// Closes an open stream.
+    /// Closes an open stream. Receipts that its client has not collected go into its inbox.
     pub(super) fn close_stream(&mut self, key: u32, tell: Tell<'_>) {
+        let stream = self.remove_stream(key, tell);
+        self.put_notices(stream, tell);
+    }
+
+    fn remove_stream(&mut self, key: u32, tell: Tell<'_>) -> Stream {
         let stream = self.streams.remove(key);
         self.registry.get_mut(stream.owner).streams.remove(&stream.nonce);
         self.changes.stream_gone(stream.id);
         tell(Effect::StreamClosed { stream: stream.id });
+        stream
+    }
+
+    fn put_notices(&mut self, stream: Stream, tell: Tell<'_>) {
+        for Concluded { message, number, fate } in stream.receipts {
+            self.put_notice(stream.owner, message, Notice { stream: stream.id, number, fate }, tell);
+        }
     }
 
     /// Something of the client changes.
@@ -265,7 +308,7 @@ impl PostOffice {
     }
 
     /// The stream is used.
-    fn touch_stream(&mut self, key: u32) {
+    pub(super) fn touch_stream(&mut self, key: u32) {
         let stream = self.streams.get_mut(key);
         stream.used = self.time;
         checkpoint::touch_stream(&mut self.changes, key, stream);

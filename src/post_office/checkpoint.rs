@@ -8,9 +8,14 @@
 //! A flush that failed may have taken effect nevertheless. So what was taken once *may* be stored from then on, and its
 //! end must be told to the checkpoint, while only what [`PostOffice::changes_durable`] confirmed *is* stored.
 
-use bytes::Bytes;
+use std::collections::BTreeSet;
 
+use bytes::Bytes;
+use rustc_hash::FxHashSet;
+
+use super::channels::{ChannelId, Pattern};
 use super::inbox::{ACKNOWLEDGED, Stored};
+use super::messages::Released;
 use super::records::{self, Kind};
 use super::registry::Client;
 use super::streams::Stream;
@@ -76,9 +81,20 @@ struct Taken {
     clients: Vec<(RegistrationId, Stored)>,
     streams: Vec<StreamId>,
     holes: Vec<(RegistrationId, u64)>,
+    touched: BTreeSet<Touched>,
     gone: Gone,
     /// Enrolments were in it.
     enrolments: bool,
+}
+
+/// Something of which there is little, or that changes seldom, and came, changed or went: it is looked up when a cut is taken,
+/// and written if it is there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Touched {
+    Channel(ChannelId),
+    Member(ChannelId, RegistrationId),
+    Subscription(RegistrationId, Pattern),
+    Tracked(MessageId),
 }
 
 /// What has changed since the last cut.
@@ -89,6 +105,9 @@ pub(super) struct Changes {
     streams: Vec<u32>,
     /// Positions that were acknowledged out of order and may be stored.
     pub holes: Vec<(RegistrationId, u64)>,
+    touched: BTreeSet<Touched>,
+    /// Places in inboxes that messages to many took since the last cut.
+    pub places: u64,
     gone: Gone,
     taken: Option<Taken>,
     /// Nothing that a later entry brought to life may be stored.
@@ -103,8 +122,15 @@ impl Changes {
         Self { taken_up_to: applied, durable_up_to: applied, ..Self::default() }
     }
 
-    pub fn message_gone(&mut self, message: Option<MessageId>) {
-        self.gone.messages.extend(message.filter(|id| id.index() <= self.taken_up_to));
+    pub fn touch(&mut self, what: Touched) {
+        self.touched.insert(what);
+    }
+
+    /// A notice is younger than its id, which only makes it go where it never was.
+    pub fn message_gone(&mut self, message: Released) {
+        if message.gone && message.id.index() <= self.taken_up_to {
+            self.gone.messages.push(message.id);
+        }
     }
 
     pub fn stream_gone(&mut self, stream: StreamId) {
@@ -150,6 +176,7 @@ impl PostOffice {
             clients: Vec::with_capacity(self.changes.clients.len()),
             streams: Vec::with_capacity(self.changes.streams.len()),
             holes: std::mem::take(&mut self.changes.holes),
+            touched: std::mem::take(&mut self.changes.touched),
             gone: std::mem::take(&mut self.changes.gone),
             enrolments,
         };
@@ -163,6 +190,7 @@ impl PostOffice {
         }
         self.take_clients(&mut taken, &mut out);
         self.take_streams(&mut taken, &mut out);
+        taken.touched.iter().for_each(|what| describe::touched(self, what, &mut out));
         let remove = |kind: Kind, id: u64| Change::Remove { key: records::key(kind, &[id]) };
         for id in &taken.gone.registrations {
             out.push(remove(Kind::Registration, id.0));
@@ -173,11 +201,11 @@ impl PostOffice {
         out.extend(taken.gone.streams.iter().map(|id| remove(Kind::Stream, id.0)));
         out.extend(taken.gone.messages.iter().map(|id| remove(Kind::Message, id.0)));
         self.changes.taken_up_to = self.applied;
+        self.changes.places = 0;
         self.changes.taken = Some(taken);
         // The kinds come in runs that are sorted or nearly so, which the sort makes use of.
         out.sort_by(|a, b| a.key().cmp(b.key()));
-        // A message that waits in two inboxes was met twice.
-        out.dedup_by(|a, b| a.key() == b.key());
+        debug_assert!(out.is_sorted_by(|a, b| a.key() < b.key()), "no key is changed twice");
         out
     }
 
@@ -192,7 +220,7 @@ impl PostOffice {
     /// been changed by them or not.
     pub fn changes_lost(&mut self) {
         let Some(taken) = self.changes.taken.take() else { return };
-        let Taken { clients, streams, holes, gone, enrolments, .. } = taken;
+        let Taken { clients, streams, holes, touched, gone, enrolments, .. } = taken;
         for (id, before) in clients {
             if let Some(key) = self.registry.key(id) {
                 let client = self.registry.get_mut(key);
@@ -206,6 +234,7 @@ impl PostOffice {
             }
         }
         self.changes.holes.extend(holes);
+        self.changes.touched.extend(touched);
         self.changes.gone.registrations.extend(gone.registrations);
         self.changes.gone.streams.extend(gone.streams);
         self.changes.gone.messages.extend(gone.messages);
@@ -222,6 +251,8 @@ impl PostOffice {
     fn take_clients(&mut self, taken: &mut Taken, out: &mut Vec<Change>) {
         let durable_up_to = self.changes.durable_up_to;
         let mut messages: Vec<(MessageId, u32)> = Vec::new();
+        // Those that wait in several inboxes are met once for each.
+        let mut met: FxHashSet<MessageId> = FxHashSet::default();
         for key in std::mem::take(&mut self.changes.clients) {
             let Some(client) = self.registry.try_get_mut(key) else { continue };
             if !std::mem::take(&mut client.dirty) {
@@ -241,10 +272,12 @@ impl PostOffice {
             }
             for (position, slot) in inbox.messages_from(stored.sure + 1) {
                 debug_assert!(slot != ACKNOWLEDGED);
-                let message = self.messages.get(slot).id;
-                describe::slot(client.id, position, message, out);
-                if message.index() > durable_up_to {
-                    messages.push((message, slot));
+                let message = self.messages.get(slot);
+                describe::slot(client.id, position, message.id, out);
+                // A notice is younger than its id, and is stored with its one slot.
+                let is_new = message.id.index() > durable_up_to || message.notice().is_some();
+                if is_new && (message.inboxes == 1 || met.insert(message.id)) {
+                    messages.push((message.id, slot));
                 }
             }
             inbox.stored = Stored { gone: floor, sure: end, most: end };

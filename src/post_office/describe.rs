@@ -5,11 +5,13 @@ use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::PostOffice;
-use super::checkpoint::Change;
+use super::channels::{Channel, ChannelId};
+use super::checkpoint::{Change, Touched};
 use super::messages::Message;
+use super::receipts::Tracked;
 use super::records::{
-    self, InboxRecord, Kind, MessageRecord, MetaRecord, ProgressRecord, ReaderRecord, RegistrationRecord, ServerRecord,
-    StreamRecord,
+    self, ChannelRecord, EnlistedRecord, InboxRecord, Kind, MessageRecord, MetaRecord, ProgressRecord, ReaderRecord,
+    RegistrationRecord, ServerRecord, StreamRecord, TrackedRecord,
 };
 use super::registry::Client;
 use super::servers::{Progress, Servers};
@@ -116,6 +118,10 @@ pub(super) fn inbox(client: &Client, to: &mut impl Records) {
         }),
         marked: inbox.marked(),
         exposed: inbox.exposed(),
+        enlisted: client
+            .enlisted
+            .as_ref()
+            .map(|enlisted| EnlistedRecord { changes: enlisted.changes, changed_by: enlisted.changed_by }),
     };
     to.put(Kind::Inbox, Id::Numbers(&[client.id.0]), &record, Bytes::new());
 }
@@ -132,6 +138,9 @@ pub(super) fn stream(stream: &Stream, to: &mut impl Records) {
         used: stream.used,
         checked: stream.checked,
         outcomes: &stream.outcomes,
+        unreached: &stream.unreached,
+        collected: stream.collected,
+        receipts: &stream.receipts,
     };
     to.put(Kind::Stream, Id::Numbers(&[stream.id.0]), &record, Bytes::new());
 }
@@ -144,8 +153,68 @@ pub(super) fn message(message: &Message, content: Bytes, to: &mut impl Records) 
         from: &message.from,
         digest: message.digest,
         content_bytes: message.content_bytes,
+        channel: message.channel().map(|channel| &**channel),
+        receipt: message.receipt(),
+        notice: message.notice(),
+        expires: message.expires(),
     };
     to.put(Kind::Message, Id::Numbers(&[message.id.0]), &record, content);
+}
+
+fn channel(id: ChannelId, channel: &Channel, to: &mut impl Records) {
+    let record = ChannelRecord { name: &channel.name, nonce: channel.nonce };
+    to.put(Kind::Channel, Id::Numbers(&[id.0]), &record, Bytes::new());
+}
+
+fn member(channel: ChannelId, registration: RegistrationId, to: &mut impl Records) {
+    to.put(Kind::Member, Id::Numbers(&[channel.0, registration.0]), &(), Bytes::new());
+}
+
+fn subscription(registration: RegistrationId, pattern: &str, to: &mut impl Records) {
+    to.put(Kind::Subscription, Id::Bytes(&subscription_id(registration, pattern)), &(), Bytes::new());
+}
+
+fn subscription_id(registration: RegistrationId, pattern: &str) -> Vec<u8> {
+    [&registration.0.to_be_bytes(), pattern.as_bytes()].concat()
+}
+
+fn tracked(message: MessageId, tracked: &Tracked, to: &mut impl Records) {
+    let Tracked { sender, stream, number, fate } = *tracked;
+    let record = TrackedRecord { sender, stream, number, fate };
+    to.put(Kind::Tracked, Id::Numbers(&[message.0]), &record, Bytes::new());
+}
+
+/// The change that brings a checkpoint to where the state is.
+pub(super) fn touched(office: &PostOffice, what: &Touched, to: &mut Vec<Change>) {
+    let before = to.len();
+    let key = match what {
+        Touched::Channel(id) => {
+            office.channels.get(*id).into_iter().for_each(|known| channel(*id, known, to));
+            records::key(Kind::Channel, &[id.0])
+        }
+        Touched::Member(id, registration) => {
+            if office.channels.get(*id).is_some_and(|known| known.members.contains_key(registration)) {
+                member(*id, *registration, to);
+            }
+            records::key(Kind::Member, &[id.0, registration.0])
+        }
+        Touched::Subscription(registration, pattern) => {
+            let enlisted = office.registry.find(*registration).and_then(|client| client.enlisted.as_ref());
+            if enlisted.is_some_and(|enlisted| enlisted.patterns.contains(pattern)) {
+                subscription(*registration, pattern, to);
+            }
+            let mut key = Vec::new();
+            records::put_key_of_bytes(&mut key, Kind::Subscription, &subscription_id(*registration, pattern));
+            key
+        }
+        Touched::Tracked(message) => {
+            office.tracked.get(message).into_iter().for_each(|known| tracked(*message, known, to));
+            records::key(Kind::Tracked, &[message.0])
+        }
+    };
+    if to.len() == before {
+        to.push(Change::Remove { key });
+    }
 }
 
 /// How far the digest of a state has been computed: see [`PostOffice::digest_some`].
@@ -165,6 +234,9 @@ enum Place {
     Client(usize, u64),
     Stream(usize),
     Message(usize),
+    /// The first one with this id or a greater one.
+    Channel(ChannelId),
+    Tracked(MessageId),
     Done,
 }
 
@@ -222,6 +294,10 @@ impl PostOffice {
                 if from == 0 {
                     registration(client, to);
                     inbox(client, to);
+                    if let Some(enlisted) = &client.enlisted {
+                        enlisted.channels.iter().for_each(|id| member(*id, client.id, to));
+                        enlisted.patterns.iter().for_each(|pattern| subscription(client.id, pattern, to));
+                    }
                 }
                 let mut read = 0;
                 for (position, key) in client.inbox.messages_from(from) {
@@ -239,9 +315,23 @@ impl PostOffice {
                 (Place::Stream(place + 1), 1)
             }
             Place::Message(place) => {
-                let Some((place, known)) = self.messages.at_or_after(place) else { return (Place::Done, 0) };
+                let Some((place, known)) = self.messages.at_or_after(place) else {
+                    return (Place::Channel(ChannelId::default()), 0);
+                };
                 message(known, Bytes::new(), to);
                 (Place::Message(place + 1), 1)
+            }
+            Place::Channel(id) => {
+                let Some((id, known)) = self.channels.at_or_after(id) else {
+                    return (Place::Tracked(MessageId::default()), 0);
+                };
+                channel(id, known, to);
+                (Place::Channel(crate::wire::Id(id.0 + 1)), 1)
+            }
+            Place::Tracked(message) => {
+                let Some((message, known)) = self.tracked.range(message..).next() else { return (Place::Done, 0) };
+                tracked(*message, known, to);
+                (Place::Tracked(crate::wire::Id(message.0 + 1)), 1)
             }
             Place::Done => (Place::Done, 0),
         }

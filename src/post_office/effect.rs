@@ -1,6 +1,7 @@
 //! What applying an entry brings about, told to whoever waits for it.
 
 use crate::wire::client::SendFailure;
+use crate::wire::sharing::Fate;
 use crate::wire::{
     Epoch, Incarnation, Name, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, StreamId,
 };
@@ -77,6 +78,24 @@ pub enum Effect<'a> {
     StreamClosed {
         /// The stream.
         stream: StreamId,
+    },
+    /// A message expired that waited in that inbox.
+    Expired {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// Where it was.
+        position: Position,
+    },
+    /// A message that was sent with a receipt waits nowhere any more, or that is told again.
+    Delivered {
+        /// The stream of the send.
+        stream: StreamId,
+        /// Which of the stream's delivered receipts this is, counted from 1.
+        sequence: u64,
+        /// The send's number.
+        number: Number,
+        /// What became of it.
+        fate: Fate,
     },
     /// A command was skipped because it is malformed. Servers check commands before they forward them, so this is a
     /// fault worth a line in the log.
@@ -165,6 +184,8 @@ pub enum Answer {
     },
     /// The server is drained, or is not any more, as was asked.
     ServerDrained,
+    /// What was asked for is so, and there is nothing to tell.
+    Done,
     /// Nothing was done.
     Refused(Refusal),
 }

@@ -30,6 +30,8 @@ pub(super) struct Inbox {
     slots: VecDeque<u32>,
     waiting: u64,
     waiting_bytes: u64,
+    /// Places that are kept for receipts which may come.
+    pub reserved: u64,
     epoch: Epoch,
     reader: Option<Reader>,
     /// Up to here a message may have been seen by a process other than the one that reads now: it is marked as
@@ -108,6 +110,11 @@ impl Inbox {
         self.waiting
     }
 
+    /// Places that are taken: what waits, and what is kept for receipts.
+    pub fn taken(&self) -> u64 {
+        self.waiting + self.reserved
+    }
+
     pub fn waiting_bytes(&self) -> u64 {
         self.waiting_bytes
     }
@@ -135,6 +142,12 @@ impl Inbox {
         self.waiting += 1;
         self.waiting_bytes += u64::from(bytes);
         Position(self.end())
+    }
+
+    /// The key of the message that waits at a position.
+    pub fn slot(&self, position: u64) -> Option<u32> {
+        let place = position.checked_sub(self.floor + 1)?;
+        self.slots.get(usize::try_from(place).ok()?).copied().filter(|slot| *slot != ACKNOWLEDGED)
     }
 
     /// The waiting messages from position `from` on, positions ascending.

@@ -2,6 +2,7 @@
 
 use crate::limits;
 use crate::wire::command::{self, Command};
+use crate::wire::sharing::Target;
 use crate::wire::{Quotas, frame};
 
 /// Streams that one tick looks at, so that one entry's work is bounded. If more are due, the next tick is due at once.
@@ -35,6 +36,17 @@ pub fn check_command(kind: u8, payload: &[u8]) -> Result<(Command<'_>, &[u8]), M
             return Err(MalformedCommand("the content is larger than allowed"));
         }
         Command::Send { .. } => return Ok((command, content)),
+        Command::Post { to, .. } => {
+            if content.len() > limits::CONTENT_BYTES_MAX {
+                return Err(MalformedCommand("the content is larger than allowed"));
+            }
+            if let Target::Clients(clients) = to
+                && (clients.is_empty() || clients.len() > limits::RECIPIENTS_MAX)
+            {
+                return Err(MalformedCommand("a send names no recipients, or more than allowed"));
+            }
+            return Ok((command, content));
+        }
         Command::Acknowledge { up_to, ranges, .. } | Command::AcknowledgeApart { up_to, ranges, .. } => {
             if ranges.len() > limits::ACKNOWLEDGE_RANGES_MAX {
                 return Err(MalformedCommand("an acknowledgement has more ranges than allowed"));

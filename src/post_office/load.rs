@@ -6,16 +6,19 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::PostOffice;
+use super::channels::{Channel, Clients, Enlisted};
 use super::checkpoint::Changes;
 use super::inbox::{Inbox, Reader};
-use super::messages::{Message, NOT_HELD};
+use super::messages::{Extra, Message, NOT_HELD};
+use super::receipts::Tracked;
 use super::records::{
-    self, BadRecord, InboxRecord, Kind, MessageRecord, MetaRecord, OwnedStreamRecord, ProgressRecord, ReaderRecord,
-    RegistrationRecord, ServerRecord,
+    self, BadRecord, ChannelRecord, InboxRecord, Kind, MessageRecord, MetaRecord, OwnedStreamRecord, ProgressRecord,
+    ReaderRecord, RegistrationRecord, ServerRecord, TrackedRecord,
 };
 use super::registry::Client;
 use super::servers::{Listed, Named, Progress};
 use super::streams::Stream;
+use crate::wire::sharing::is_pattern;
 use crate::wire::{BadName, Id, Incarnation, MessageId, Name, Nonce};
 
 /// A checkpoint that cannot be read back. It is damaged, or of another version; set it aside, and the server gets a new
@@ -141,8 +144,66 @@ impl Loading {
                 let message = records::decode_all::<MessageId>(value).map_err(bad("slot"))?;
                 self.slot(Id(records::id_at(ids, 0)), records::id_at(ids, 1), message)?;
             }
+            Kind::Channel => {
+                let record = records::decode_all::<ChannelRecord<'_>>(value).map_err(bad("channel"))?;
+                let id = self.made(ids)?;
+                let name = self.name(record.name)?;
+                if self.office.channels.id_of(&name).is_some() {
+                    return Err(LoadError::Inconsistent("two channels have one name"));
+                }
+                let channel = Channel { name, nonce: record.nonce, members: Clients::new() };
+                self.office.channels.insert(id, channel);
+            }
+            Kind::Member => {
+                records::decode_all::<()>(value).map_err(bad("member"))?;
+                self.member(Id(records::id_at(ids, 0)), Id(records::id_at(ids, 1)))?;
+            }
+            Kind::Subscription => {
+                records::decode_all::<()>(value).map_err(bad("subscription"))?;
+                let pattern = std::str::from_utf8(&ids[8..]).ok().filter(|pattern| is_pattern(pattern));
+                let pattern = pattern.ok_or(LoadError::Inconsistent("a subscription has no pattern"))?;
+                self.subscription(Id(records::id_at(ids, 0)), pattern)?;
+            }
+            Kind::Tracked => {
+                let record = records::decode_all::<TrackedRecord>(value).map_err(bad("receipt"))?;
+                self.tracked(Id(records::id_at(ids, 0)), record)?;
+            }
         }
         self.last_key = Some(key);
+        Ok(())
+    }
+
+    fn member(&mut self, id: Id, registration: Id) -> Result<(), LoadError> {
+        let office = &mut self.office;
+        let client = office.registry.key(registration);
+        let (Some(key), Some(channel)) = (client, office.channels.get_mut(id)) else {
+            return Err(LoadError::Inconsistent("somebody who is not there is in a channel that is, or the other way"));
+        };
+        channel.members.insert(registration, key);
+        enlisted(office, key)?.channels.insert(id);
+        Ok(())
+    }
+
+    fn subscription(&mut self, registration: Id, pattern: &str) -> Result<(), LoadError> {
+        let office = &mut self.office;
+        let key = office.registry.key(registration);
+        let key = key.ok_or(LoadError::Inconsistent("a subscription has no registration"))?;
+        let pattern: super::channels::Pattern = pattern.into();
+        enlisted(office, key)?.patterns.insert(pattern.clone());
+        office.channels.subscribe(pattern, registration, key);
+        Ok(())
+    }
+
+    fn tracked(&mut self, message: MessageId, record: TrackedRecord) -> Result<(), LoadError> {
+        let TrackedRecord { sender, stream, number, fate } = record;
+        let key = self.messages.get(&message).copied();
+        if !key.is_some_and(|key| self.office.messages.get(key).receipt()) {
+            return Err(LoadError::Inconsistent("a receipt is to come for no message that is to have one"));
+        }
+        if let Some(owner) = self.office.registry.key(sender) {
+            self.office.registry.get_mut(owner).inbox.reserved += 1;
+        }
+        self.office.tracked.insert(message, Tracked { sender, stream, number, fate });
         Ok(())
     }
 
@@ -176,6 +237,10 @@ impl Loading {
             last_seen: record.last_seen,
             streams: BTreeMap::new(),
             inbox,
+            enlisted: record.enlisted.map(|known| {
+                let (changes, changed_by) = (known.changes, known.changed_by);
+                Box::new(Enlisted { changes, changed_by, ..Enlisted::default() })
+            }),
             dirty: false,
         };
         self.office.registry.insert(client);
@@ -184,10 +249,28 @@ impl Loading {
     }
 
     fn stream(&mut self, id: Id, record: OwnedStreamRecord) -> Result<(), LoadError> {
-        let OwnedStreamRecord { registration, nonce, confirmed, used, checked, outcomes } = record;
+        let OwnedStreamRecord { registration, nonce, confirmed, used, checked, .. } = record;
+        let OwnedStreamRecord { outcomes, unreached, collected, receipts, .. } = record;
         let registry = &mut self.office.registry;
         let owner = registry.key(registration).ok_or(LoadError::Inconsistent("a stream has no registration"))?;
-        let stream = Stream { id, owner, registration, nonce, confirmed, outcomes, used, checked, dirty: false };
+        if collected > u64::MAX / 2 {
+            return Err(LoadError::Inconsistent("more receipts were collected than can be"));
+        }
+        registry.get_mut(owner).inbox.reserved += receipts.len() as u64;
+        let stream = Stream {
+            id,
+            owner,
+            registration,
+            nonce,
+            confirmed,
+            outcomes,
+            unreached,
+            collected,
+            receipts,
+            used,
+            checked,
+            dirty: false,
+        };
         let key = self.office.streams.insert(stream);
         match registry.get_mut(owner).streams.insert(nonce, key) {
             None => Ok(()),
@@ -196,6 +279,7 @@ impl Loading {
     }
 
     fn message(&mut self, id: MessageId, record: MessageRecord<'_>) -> Result<(), LoadError> {
+        let channel = record.channel.map(|channel| self.name(channel)).transpose()?;
         let message = Message {
             id,
             stream: record.stream,
@@ -207,6 +291,12 @@ impl Loading {
             offset: 0,
             entry: NOT_HELD,
             inboxes: 0,
+            extra: (channel.is_some() || record.receipt || record.notice.is_some() || record.expires.is_some()).then(
+                || {
+                    let MessageRecord { receipt, notice, expires, .. } = record;
+                    Box::new(Extra { channel, receipt, notice, expires })
+                },
+            ),
         };
         let key = self.office.messages.add(message);
         self.messages.insert(id, key);
@@ -224,6 +314,11 @@ impl Loading {
         let message = office.messages.get_mut(*key);
         message.inboxes += 1;
         let bytes = message.content_bytes;
+        if let Some(expires) = message.expires() {
+            let expiring = office.expiring.entry((expires, message.id)).or_default();
+            expiring.key = *key;
+            expiring.places.push((registration, position));
+        }
         office.waiting += 1;
         office.waiting_bytes += u64::from(bytes);
         if office.registry.get_mut(client).inbox.restore_slot(position, *end, *key, bytes) {
@@ -239,6 +334,10 @@ impl Loading {
         }
         if self.office.messages.iter().any(|message| message.inboxes == 0) {
             return Err(LoadError::Inconsistent("a message waits in no inbox"));
+        }
+        let receipts = self.office.messages.iter().filter(|message| message.receipt());
+        if receipts.count() != self.office.tracked.len() {
+            return Err(LoadError::Inconsistent("a message that is to have a receipt is not tracked"));
         }
         for client in self.office.registry.iter_mut() {
             let end = self.ends.get(&client.id).copied().unwrap_or_default();
@@ -259,4 +358,10 @@ impl Loading {
         self.known_names.insert(name.clone(), ());
         Ok(name)
     }
+}
+
+/// What a client has joined: there is such a record if there is anything.
+fn enlisted(office: &mut PostOffice, key: u32) -> Result<&mut Enlisted, LoadError> {
+    let known = office.registry.get_mut(key).enlisted.as_deref_mut();
+    known.ok_or(LoadError::Inconsistent("a client has joined something and never changed what it has joined"))
 }

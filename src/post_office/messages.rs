@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use slab::Slab;
 
+use crate::wire::sharing::Notice;
 use crate::wire::{MessageId, Name, Number, StreamId, Time};
 
 /// The entry of a message whose content only the checkpoint has.
@@ -30,6 +31,52 @@ pub(super) struct Message {
     pub entry: u32,
     /// In how many inboxes it waits.
     pub inboxes: u32,
+    /// What only some have.
+    pub extra: Option<Box<Extra>>,
+}
+
+/// What a message has that is no plain one.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Extra {
+    /// The channel that it was sent to.
+    pub channel: Option<Name>,
+    /// Its sender is to be told what becomes of it.
+    pub receipt: bool,
+    /// It is no message of anybody's, but tells what became of one.
+    pub notice: Option<Notice>,
+    /// From then on it waits nowhere any more.
+    pub expires: Option<Time>,
+}
+
+/// A message waits in one inbox less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Released {
+    pub id: MessageId,
+    pub bytes: u32,
+    /// It waits in none any more.
+    pub gone: bool,
+    /// Its sender is to be told.
+    pub receipt: bool,
+    /// When it would have expired.
+    pub expires: Option<Time>,
+}
+
+impl Message {
+    pub fn channel(&self) -> Option<&Name> {
+        self.extra.as_ref()?.channel.as_ref()
+    }
+
+    pub fn notice(&self) -> Option<Notice> {
+        self.extra.as_ref()?.notice
+    }
+
+    pub fn expires(&self) -> Option<Time> {
+        self.extra.as_ref()?.expires
+    }
+
+    pub fn receipt(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.receipt)
+    }
 }
 
 #[derive(Debug)]
@@ -76,7 +123,7 @@ impl Messages {
         self.held_bytes
     }
 
-    /// Adds a message whose content is in `entry`, the one that is being applied. It waits in one inbox.
+    /// Adds a message whose content is in `entry`, the one that is being applied.
     pub fn insert(&mut self, entry: &Bytes, message: Message) -> u32 {
         let open = match self.open {
             Some(open) => open,
@@ -100,23 +147,27 @@ impl Messages {
         }
     }
 
-    /// A message waits in one inbox less. Says how many bytes it has, and its id if it waits in none any more.
-    pub fn release(&mut self, key: u32) -> (u32, Option<MessageId>) {
+    /// A message waits in one inbox less.
+    pub fn release(&mut self, key: u32) -> Released {
         let message = &mut self.messages[key as usize];
         message.inboxes -= 1;
-        let bytes = message.content_bytes;
-        if message.inboxes > 0 {
-            return (bytes, None);
+        let gone = message.inboxes == 0;
+        let (receipt, expires) = (message.receipt(), message.expires());
+        let released = Released { id: message.id, bytes: message.content_bytes, gone, receipt, expires };
+        if gone {
+            let message = self.messages.remove(key as usize);
+            if message.entry != NOT_HELD {
+                self.leave_entry(message.entry);
+            }
         }
-        let message = self.messages.remove(key as usize);
-        if message.entry != NOT_HELD {
-            self.leave_entry(message.entry);
-        }
-        (bytes, Some(message.id))
+        released
     }
 
     /// The content of a message, if it is held.
     pub fn content(&self, message: &Message) -> Option<Bytes> {
+        if message.content_bytes == 0 {
+            return Some(Bytes::new());
+        }
         let bytes = self.entries.get(message.entry as usize)?.bytes.as_ref()?;
         Some(bytes.slice(message.offset as usize..message.offset as usize + message.content_bytes as usize))
     }
@@ -177,7 +228,13 @@ mod tests {
             offset,
             entry: NOT_HELD,
             inboxes: 1,
+            extra: None,
         }
+    }
+
+    fn release(messages: &mut Messages, key: u32) -> (u32, Option<MessageId>) {
+        let Released { id, bytes, gone, .. } = messages.release(key);
+        (bytes, gone.then_some(id))
     }
 
     #[test]
@@ -186,8 +243,8 @@ mod tests {
         let entry = Bytes::from_static(b"0123456789");
         let first = messages.insert(&entry, message(1, 2, 3));
         let second = messages.insert(&entry, message(1, 5, 1));
-        assert_eq!(messages.release(first), (3, Some(Id::at(1, 0))));
-        assert_eq!(messages.release(second).0, 1);
+        assert_eq!(release(&mut messages, first), (3, Some(Id::at(1, 0))));
+        assert_eq!(messages.release(second).bytes, 1);
         let third = messages.insert(&entry, message(1, 9, 1));
         messages.close_entry();
         assert_eq!(messages.held_bytes(), 10);
@@ -225,8 +282,8 @@ mod tests {
         let key = messages.insert(&Bytes::from_static(b"x"), message(1, 0, 1));
         messages.close_entry();
         messages.get_mut(key).inboxes += 1;
-        assert_eq!(messages.release(key), (1, None));
-        assert_eq!(messages.release(key), (1, Some(Id::at(1, 0))));
+        assert_eq!(release(&mut messages, key), (1, None));
+        assert_eq!(release(&mut messages, key), (1, Some(Id::at(1, 0))));
     }
 
     #[test]

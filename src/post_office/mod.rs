@@ -4,8 +4,9 @@
 //! state. Nothing else changes it. What applying brings about is told as [`Effect`]s to whoever waits for it.
 //!
 //! * `apply` takes entries, batches and commands apart and carries out sends and acknowledgements; `requests` does the
-//!   commands that have a nonce.
-//! * `registry`, `streams`, `inbox`, `messages`, `servers` are the parts of the state, each with its own rules.
+//!   commands that have a nonce; `post` sends to many, `enlist` changes channels, `receipts` tells what was delivered; `expiry` clears
+//!   what nobody is to get any more.
+//! * `registry`, `streams`, `inbox`, `messages`, `channels`, `servers` are the parts of the state, each with its own rules.
 //! * `limits` says what is malformed and what the quotas forbid.
 //! * `view` reads; `records`, `describe`, `checkpoint` and `load` keep the state on a disk and bring it back,
 //!   `restored` into another cluster.
@@ -14,13 +15,18 @@
 //! the batches in it.
 
 mod apply;
+mod channels;
 mod checkpoint;
 mod describe;
 mod effect;
+mod enlist;
+mod expiry;
 mod inbox;
 mod limits;
 mod load;
 mod messages;
+mod post;
+mod receipts;
 mod records;
 mod registry;
 mod requests;
@@ -41,8 +47,10 @@ pub use restored::{Standing, restored_record, standing_key, standing_of};
 pub use servers::Listed;
 pub use view::{Content, ReaderView, Reading, RegistrationView, StreamView, Totals, Waiting};
 
+use std::collections::BTreeMap;
+
 pub use crate::wire::batch::BadEntry;
-use crate::wire::{Quotas, Time};
+use crate::wire::{MessageId, Quotas, RegistrationId, Time};
 
 /// The replicated state. See the [module](self).
 #[derive(Debug, Default)]
@@ -58,12 +66,23 @@ pub struct PostOffice {
     registry: registry::Registry,
     streams: streams::Streams,
     messages: messages::Messages,
+    channels: channels::Channels,
+    /// Messages whose senders are to be told what becomes of them.
+    tracked: BTreeMap<MessageId, receipts::Tracked>,
+    /// Messages that expire, by when.
+    expiring: BTreeMap<(Time, MessageId), expiry::Expiring>,
     /// Messages and bytes that wait, over all inboxes.
     waiting: u64,
     waiting_bytes: u64,
     changes: checkpoint::Changes,
-    /// Empty between commands; kept for its allocation.
+    /// Inboxes that messages of the entry that is being applied went to, apart from those to a single client.
+    fanned: usize,
+    // What follows is empty between commands, or of no use any more; kept for its allocation.
     holes: Vec<u64>,
+    /// Copies of tracked messages that wait no more.
+    ends: Vec<messages::Released>,
+    /// Who gets a message.
+    fan: Vec<(RegistrationId, u32)>,
 }
 
 impl PostOffice {

@@ -3,10 +3,13 @@
 //! A key is `shard (u16) | kind (u8) | ids`, all big-endian, so that keys sort as the state is read back: a record
 //! comes after those it refers to. A value is `version (u8) | postcard`, and a message's content is raw behind that.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::streams::Outcome;
+use super::streams::{Concluded, Outcome};
+use crate::wire::sharing::{Fate, Notice, Unreached};
 use crate::wire::{Epoch, MessageId, Nonce, Number, Quotas, RegistrationId, ShardId, StreamId, Time};
 
 /// The version of every record that is written now.
@@ -30,10 +33,14 @@ pub(super) enum Kind {
     Slot = 9,
     Server = 10,
     Retired = 11,
+    Channel = 12,
+    Member = 13,
+    Subscription = 14,
+    Tracked = 15,
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 15] = [
         Self::Meta,
         Self::Progress,
         Self::Enrolled,
@@ -45,6 +52,10 @@ impl Kind {
         Self::Slot,
         Self::Server,
         Self::Retired,
+        Self::Channel,
+        Self::Member,
+        Self::Subscription,
+        Self::Tracked,
     ];
 }
 
@@ -123,6 +134,28 @@ pub(super) struct InboxRecord<'a> {
     pub reader: Option<ReaderRecord<'a>>,
     pub marked: u64,
     pub exposed: u64,
+    pub enlisted: Option<EnlistedRecord>,
+}
+
+/// How often what a client has joined was changed; what it has joined are records of their own.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct EnlistedRecord {
+    pub changes: u64,
+    pub changed_by: Nonce,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ChannelRecord<'a> {
+    pub name: &'a str,
+    pub nonce: Nonce,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct TrackedRecord {
+    pub sender: RegistrationId,
+    pub stream: StreamId,
+    pub number: Number,
+    pub fate: Fate,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -140,7 +173,10 @@ pub(super) struct StreamRecord<'a> {
     pub confirmed: u64,
     pub used: Time,
     pub checked: Time,
-    pub outcomes: &'a std::collections::VecDeque<Outcome>,
+    pub outcomes: &'a VecDeque<Outcome>,
+    pub unreached: &'a BTreeMap<u64, Unreached>,
+    pub collected: u64,
+    pub receipts: &'a VecDeque<Concluded>,
 }
 
 /// [`StreamRecord`] as it is read.
@@ -151,7 +187,10 @@ pub(super) struct OwnedStreamRecord {
     pub confirmed: u64,
     pub used: Time,
     pub checked: Time,
-    pub outcomes: std::collections::VecDeque<Outcome>,
+    pub outcomes: VecDeque<Outcome>,
+    pub unreached: BTreeMap<u64, Unreached>,
+    pub collected: u64,
+    pub receipts: VecDeque<Concluded>,
 }
 
 /// Everything a delivery needs but the content, which stands behind it.
@@ -163,6 +202,10 @@ pub(super) struct MessageRecord<'a> {
     pub from: &'a str,
     pub digest: u64,
     pub content_bytes: u32,
+    pub channel: Option<&'a str>,
+    pub receipt: bool,
+    pub notice: Option<Notice>,
+    pub expires: Option<Time>,
 }
 
 /// The key of a record of this kind.
@@ -199,7 +242,9 @@ pub(super) fn split_key(key: &[u8]) -> Result<(Kind, &[u8]), BadRecord> {
         Kind::Meta => 0,
         Kind::Enrolled | Kind::Server => ids.len(),
         Kind::Progress | Kind::Registration | Kind::Inbox | Kind::Stream | Kind::Message | Kind::Retired => 8,
-        Kind::Disk | Kind::Slot => 16,
+        Kind::Channel | Kind::Tracked => 8,
+        Kind::Disk | Kind::Slot | Kind::Member => 16,
+        Kind::Subscription => ids.len().max(9),
     };
     if ShardId::from_be_bytes([*a, *b]) == SHARD && ids.len() == expected { Ok((kind, ids)) } else { Err(bad()) }
 }
@@ -293,6 +338,10 @@ mod tests {
             from: "a",
             digest: u64::MAX,
             content_bytes: 5,
+            channel: None,
+            receipt: false,
+            notice: None,
+            expires: None,
         };
         let mut value = encode(&record);
         value.extend_from_slice(b"hello");

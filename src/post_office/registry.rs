@@ -6,6 +6,7 @@ use std::ops::Bound;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use super::channels::Enlisted;
 use super::inbox::Inbox;
 use crate::wire::{Name, Nonce, RegistrationId, Time};
 
@@ -23,6 +24,8 @@ pub(super) struct Client {
     /// Keys of its open streams, by the nonce that opened each.
     pub streams: BTreeMap<Nonce, u32>,
     pub inbox: Inbox,
+    /// What it has joined and subscribed to, once it has changed that for the first time.
+    pub enlisted: Option<Box<Enlisted>>,
     pub dirty: bool,
 }
 
@@ -71,6 +74,11 @@ impl Registry {
     /// The first client whose key is `place` or above, and its key.
     pub fn at_or_after(&self, place: usize) -> Option<(usize, &Client)> {
         (place..self.clients.capacity()).find_map(|key| Some((key, self.clients.get(key)?)))
+    }
+
+    /// All clients with their keys, in no order that is the same on all servers.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Client)> {
+        self.clients.iter().map(|(key, client)| (key as u32, client))
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {

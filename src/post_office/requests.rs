@@ -5,6 +5,7 @@ use super::apply::{At, Tell};
 use super::effect::{Answer, Effect};
 use super::inbox::{Inbox, Reader};
 use super::limits::MOVED_CLIENTS_MAX;
+use super::receipts::End;
 use super::registry::Client;
 use super::streams::Stream;
 use crate::limits;
@@ -38,7 +39,12 @@ impl PostOffice {
             Command::SetDrained { nonce, server, drained } => {
                 self.servers.set_drained(nonce, server, drained).map(|()| Answer::ServerDrained)
             }
+            Command::CreateChannel { nonce, channel } => self.create_channel(at, nonce, channel),
+            Command::DeleteChannel { channel, .. } => self.delete_channel(channel),
+            Command::Enlist { nonce, name, expected, change } => self.enlist(nonce, name, expected, change),
             Command::Send { .. }
+            | Command::Post { .. }
+            | Command::CollectReceipts { .. }
             | Command::Acknowledge { .. }
             | Command::Confirm { .. }
             | Command::SetQuotas(_)
@@ -73,6 +79,7 @@ impl PostOffice {
             last_seen: self.time,
             streams: Default::default(),
             inbox: Inbox::default(),
+            enlisted: None,
             dirty: false,
         };
         let key = self.registry.insert(client);
@@ -101,17 +108,20 @@ impl PostOffice {
         for (_, stream) in streams {
             self.close_stream(stream, tell);
         }
+        self.leave_all(key);
         let client = self.registry.remove(key);
         for (_, message) in client.inbox.messages_from(0) {
-            let (bytes, gone) = self.messages.release(message);
-            self.changes.message_gone(gone);
+            let released = self.messages.release(message);
+            self.changes.message_gone(released);
+            Self::note_end(&mut self.ends, released);
             self.waiting -= 1;
-            self.waiting_bytes -= u64::from(bytes);
+            self.waiting_bytes -= u64::from(released.bytes);
         }
         self.changes.registration_gone(client.id);
         if client.inbox.epoch() > Epoch(0) {
             tell(Effect::Fenced { registration: client.id, epoch: client.inbox.epoch(), by: None });
         }
+        self.settle_receipts(End::Ended, tell);
         Ok(Answer::Deregistered)
     }
 

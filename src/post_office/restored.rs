@@ -53,7 +53,14 @@ pub fn restored_record(key: &[u8], value: &Bytes, applied: u64) -> Result<Option
             let epoch = Epoch(record.epoch.0.saturating_add(EPOCHS_SKIPPED));
             records::encode(&InboxRecord { epoch, reader: None, marked: record.end, exposed: 0, ..record })
         }
-        Kind::Registration | Kind::Stream | Kind::Message | Kind::Slot => {
+        Kind::Registration
+        | Kind::Stream
+        | Kind::Message
+        | Kind::Slot
+        | Kind::Channel
+        | Kind::Member
+        | Kind::Subscription
+        | Kind::Tracked => {
             return Ok(Some(Change::Put { key: key.to_vec(), head: Vec::new(), content: value.clone() }));
         }
     };

@@ -1,24 +1,46 @@
 //! Send streams: numbers, each used once, and what became of them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 
+use crate::limits;
 use crate::wire::client::SendFailure;
-use crate::wire::{Nonce, Number, Position, RegistrationId, SendOutcome, SendRefusal, StreamId, Time};
+use crate::wire::sharing::{Fate, Unreached};
+use crate::wire::{MessageId, Nonce, Number, Position, RegistrationId, SendOutcome, SendRefusal, StreamId, Time};
 
 /// What became of a number, in 16 bytes: a stream keeps thousands of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Outcome {
     digest: u64,
-    /// The position; the two ends of the range, which no message has, stand for the refusals.
+    /// The position; the two ends of the range, which no message has, stand for the refusals of a plain send. Whatever else
+    /// there is has a tag in its highest byte, which no position reaches.
     place: u64,
 }
 
 const NO_SUCH_CLIENT: u64 = 0;
 const INBOX_FULL: u64 = u64::MAX;
+const TAG: u32 = 56;
+/// Behind it, 28 bits each of how many inboxes it reached, and how many were full.
+const REACHED: u64 = 0x80;
+/// Which of them is kept beside.
+const RECIPIENTS: u64 = 0x81;
+const NO_SUCH_CHANNEL: u64 = 0x82;
+/// Behind it, how many inboxes it would have gone to.
+const TOO_MANY: u64 = 0x83;
+const NO_ROOM: u64 = 0x84;
+/// What a number behind a tag has at most.
+const HALF: u64 = (1 << 28) - 1;
+
+/// A delivered receipt that the stream's client has yet to collect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Concluded {
+    pub message: MessageId,
+    pub number: Number,
+    pub fate: Fate,
+}
 
 impl Outcome {
     fn new(digest: u64, outcome: SendOutcome) -> Self {
@@ -26,15 +48,33 @@ impl Outcome {
             SendOutcome::Accepted(position) => position.0,
             SendOutcome::Refused(SendRefusal::NoSuchClient) => NO_SUCH_CLIENT,
             SendOutcome::Refused(SendRefusal::InboxFull) => INBOX_FULL,
+            SendOutcome::Reached { inboxes, full } => {
+                REACHED << TAG | u64::from(inboxes).min(HALF) << 28 | u64::from(full).min(HALF)
+            }
+            SendOutcome::Refused(SendRefusal::Recipients(_)) => RECIPIENTS << TAG,
+            SendOutcome::Refused(SendRefusal::NoSuchChannel) => NO_SUCH_CHANNEL << TAG,
+            SendOutcome::Refused(SendRefusal::TooManyInboxes { inboxes, .. }) => TOO_MANY << TAG | u64::from(inboxes),
+            SendOutcome::Refused(SendRefusal::NoRoomForReceipt) => NO_ROOM << TAG,
         };
         Self { digest, place }
     }
 
-    fn outcome(self) -> SendOutcome {
-        match self.place {
-            NO_SUCH_CLIENT => SendOutcome::Refused(SendRefusal::NoSuchClient),
-            INBOX_FULL => SendOutcome::Refused(SendRefusal::InboxFull),
-            position => SendOutcome::Accepted(Position(position)),
+    /// `unreached` is what is kept beside it.
+    fn outcome(self, unreached: impl FnOnce() -> Unreached) -> SendOutcome {
+        let refused = SendOutcome::Refused;
+        match (self.place, self.place >> TAG) {
+            (NO_SUCH_CLIENT, _) => refused(SendRefusal::NoSuchClient),
+            (_, 0..REACHED) => SendOutcome::Accepted(Position(self.place)),
+            (place, REACHED) => {
+                SendOutcome::Reached { inboxes: (place >> 28 & HALF) as u32, full: (place & HALF) as u32 }
+            }
+            (_, RECIPIENTS) => refused(SendRefusal::Recipients(unreached())),
+            (_, NO_SUCH_CHANNEL) => refused(SendRefusal::NoSuchChannel),
+            (place, TOO_MANY) => {
+                refused(SendRefusal::TooManyInboxes { inboxes: place as u32, limit: limits::FANOUT_MAX as u32 })
+            }
+            (_, NO_ROOM) => refused(SendRefusal::NoRoomForReceipt),
+            _ => refused(SendRefusal::InboxFull),
         }
     }
 }
@@ -50,6 +90,12 @@ pub(super) struct Stream {
     pub confirmed: u64,
     /// Outcomes of the numbers above `confirmed`.
     pub outcomes: VecDeque<Outcome>,
+    /// Whom sends to several recipients did not reach, of the numbers above `confirmed` that were refused for it.
+    pub unreached: BTreeMap<u64, Unreached>,
+    /// The client has collected so many delivered receipts.
+    pub collected: u64,
+    /// Those that it has not, in the order in which they came.
+    pub receipts: VecDeque<Concluded>,
     /// When it was last used.
     pub used: Time,
     /// `used` as it was when its place in the due order was last made.
@@ -69,8 +115,20 @@ pub(super) enum Judgement {
 impl Stream {
     /// A stream that was just opened.
     pub fn new(id: StreamId, owner: u32, registration: RegistrationId, nonce: Nonce, time: Time) -> Self {
-        let outcomes = VecDeque::new();
-        Self { id, owner, registration, nonce, confirmed: 0, outcomes, used: time, checked: time, dirty: false }
+        Self {
+            id,
+            owner,
+            registration,
+            nonce,
+            confirmed: 0,
+            outcomes: VecDeque::new(),
+            unreached: BTreeMap::new(),
+            collected: 0,
+            receipts: VecDeque::new(),
+            used: time,
+            checked: time,
+            dirty: false,
+        }
     }
 
     /// The last number that was used.
@@ -87,6 +145,9 @@ impl Stream {
         }
         self.outcomes.drain(..forget as usize);
         self.confirmed += forget;
+        if !self.unreached.is_empty() {
+            self.unreached = self.unreached.split_off(&(self.confirmed + 1));
+        }
         if self.outcomes.capacity() > 256 && self.outcomes.len() < self.outcomes.capacity() / 8 {
             self.outcomes.shrink_to(self.outcomes.len() * 2);
         }
@@ -105,7 +166,9 @@ impl Stream {
         } else {
             match self.known(number) {
                 None => SendFailure::AlreadyAnswered,
-                Some(known) if known.digest == digest => return Judgement::Answered(Ok(known.outcome())),
+                Some(known) if known.digest == digest => {
+                    return Judgement::Answered(Ok(known.outcome(|| self.unreached(number))));
+                }
                 Some(_) => SendFailure::OtherContent,
             }
         };
@@ -115,11 +178,18 @@ impl Stream {
     /// The next number was used, with this outcome.
     pub fn push(&mut self, digest: u64, outcome: SendOutcome) {
         self.outcomes.push_back(Outcome::new(digest, outcome));
+        if let SendOutcome::Refused(SendRefusal::Recipients(unreached)) = outcome {
+            self.unreached.insert(self.last(), unreached);
+        }
     }
 
     /// The outcome of a number, while it is kept.
     pub fn outcome(&self, number: Number) -> Option<SendOutcome> {
-        self.known(number).map(Outcome::outcome)
+        self.known(number).map(|known| known.outcome(|| self.unreached(number)))
+    }
+
+    fn unreached(&self, number: Number) -> Unreached {
+        self.unreached.get(&number.0).copied().unwrap_or_default()
     }
 
     fn known(&self, number: Number) -> Option<Outcome> {
@@ -251,6 +321,31 @@ mod tests {
         assert_eq!(stream.outcome(Number(2)), Some(SendOutcome::Refused(SendRefusal::NoSuchClient)));
         assert_eq!(stream.outcome(Number(3)), Some(SendOutcome::Refused(SendRefusal::InboxFull)));
         assert_eq!(stream.outcome(Number(4)), None);
+    }
+
+    #[test]
+    fn whatever_became_of_a_number_is_told_again() {
+        let unreached = Unreached { unknown: 1 << 63 | 1, full: 2 };
+        let limit = limits::FANOUT_MAX as u32;
+        let outcomes = [
+            accepted((1 << TAG) - 1),
+            SendOutcome::Reached { inboxes: 0, full: 0 },
+            SendOutcome::Reached { inboxes: HALF as u32, full: 7 },
+            SendOutcome::Refused(SendRefusal::Recipients(unreached)),
+            SendOutcome::Refused(SendRefusal::NoSuchChannel),
+            SendOutcome::Refused(SendRefusal::TooManyInboxes { inboxes: u32::MAX, limit }),
+            SendOutcome::Refused(SendRefusal::NoRoomForReceipt),
+            SendOutcome::Refused(SendRefusal::InboxFull),
+            SendOutcome::Refused(SendRefusal::NoSuchClient),
+        ];
+        let mut stream = stream(0);
+        outcomes.iter().for_each(|outcome| stream.push(5, *outcome));
+        for (number, outcome) in (1..).zip(outcomes) {
+            assert_eq!(stream.outcome(Number(number)), Some(outcome));
+            assert_eq!(stream.judge(Number(number), 5, 4), Judgement::Answered(Ok(outcome)));
+        }
+        stream.confirm(Number(4));
+        assert!(stream.unreached.is_empty(), "what was confirmed is forgotten with all that was kept beside it");
     }
 
     #[test]

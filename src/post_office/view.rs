@@ -1,11 +1,14 @@
 //! Reading the state: what others may know of it.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 
 use super::PostOffice;
+use super::channels::Channel;
 use super::registry::Client;
 use super::servers::Listed;
-use crate::wire::client::{ClientRow, Delivery};
+use crate::wire::client::{ChannelRow, ClientRow, Delivery, Member};
 use crate::wire::{
     Epoch, Incarnation, MessageId, Name, Nonce, Number, Origin, Position, Quotas, RegistrationId, SendOutcome,
     StreamId, Time,
@@ -86,6 +89,8 @@ pub struct Waiting {
     pub delivery: Delivery,
     /// Its content.
     pub content: Content,
+    /// Its sender is to be told when it is acknowledged.
+    pub asked: bool,
 }
 
 /// Where a content is.
@@ -117,12 +122,21 @@ pub struct Totals {
     pub content_bytes_in_memory: u64,
     /// Malformed commands that were skipped, ever.
     pub malformed: u64,
+    /// Channels.
+    pub channels: u64,
+    /// Messages whose sender is to be told what becomes of them.
+    pub tracked: u64,
 }
 
 impl PostOffice {
     /// How many sends got the outcome that they had before, as far as this copy of the state has seen.
     pub fn repeats(&self) -> u64 {
         self.repeats
+    }
+
+    /// Places in inboxes that messages to many have taken since the last cut for a checkpoint. The log says little of them.
+    pub fn fresh_places(&self) -> u64 {
+        self.changes.places
     }
 
     /// Index of the last entry that was applied; 0 before the first.
@@ -145,10 +159,12 @@ impl PostOffice {
         self.servers.last_sequence(origin)
     }
 
-    /// When the next tick is worth proposing, if ever: the earliest time at which a stream may have to be closed. It may
+    /// When the next tick is worth proposing, if ever: the earliest time at which a message
+    /// expires, or a stream may have to be closed. That may
     /// turn out not to have been silent; then the tick only puts it behind in the order.
     pub fn next_due(&self) -> Option<Time> {
-        self.streams.next_due(self.quotas.stream_idle_ms)
+        let expires = self.expiring.first_key_value().map(|((expires, _), _)| *expires);
+        [self.streams.next_due(self.quotas.stream_idle_ms), expires].into_iter().flatten().min()
     }
 
     /// The registration that holds a name.
@@ -230,9 +246,11 @@ impl PostOffice {
                 time: message.time,
                 redelivered: position.0 <= client.inbox.marked(),
                 content_bytes: message.content_bytes,
+                channel: message.channel().cloned(),
+                notice: message.notice(),
             };
             let content = self.messages.content(message).map_or(Content::Stored(message.id), Content::Memory);
-            found.push(Waiting { delivery, content });
+            found.push(Waiting { delivery, content, asked: message.receipt() });
         }
         found
     }
@@ -261,6 +279,28 @@ impl PostOffice {
         (rows, clients.next().is_some())
     }
 
+    /// Up to `limit` channels after a name, names ascending, and whether there are more.
+    pub fn channels(&self, after: Option<&Name>, limit: usize) -> (Vec<ChannelRow>, bool) {
+        let mut channels = self.channels.after(after);
+        let row = |channel: &Channel| ChannelRow { name: channel.name.clone(), members: channel.members.len() as u64 };
+        let rows = channels.by_ref().take(limit).map(row).collect();
+        (rows, channels.next().is_some())
+    }
+
+    /// Up to `limit` members of a channel after a registration, ascending, and whether there are more; `None` if there is no
+    /// such channel.
+    pub fn members(&self, channel: &str, after: Option<RegistrationId>, limit: usize) -> Option<(Vec<Member>, bool)> {
+        let channel = self.channels.get(self.channels.id_of(channel)?)?;
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut members = channel.members.range((after, Bound::Unbounded));
+        let row = |(registration, key): (&RegistrationId, &u32)| Member {
+            name: self.registry.get(*key).name.clone(),
+            registration: *registration,
+        };
+        let rows = members.by_ref().take(limit).map(row).collect();
+        Some((rows, members.next().is_some()))
+    }
+
     /// The servers that are anybody's home, names ascending.
     pub fn homes(&self) -> impl Iterator<Item = &Name> {
         self.registry.homes()
@@ -275,6 +315,8 @@ impl PostOffice {
             waiting_bytes: self.waiting_bytes,
             content_bytes_in_memory: self.messages.held_bytes(),
             malformed: self.malformed,
+            channels: self.channels.len(),
+            tracked: self.tracked.len() as u64,
         }
     }
 

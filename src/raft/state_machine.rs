@@ -362,6 +362,11 @@ fn place_of(effect: &Effect<'_>) -> Option<&'static str> {
         Effect::Fenced { by: Some(_), .. } => "a reader fenced",
         Effect::Fenced { by: None, .. } => "a reader's registration ended",
         Effect::StreamClosed { .. } => "a stream closed",
+        Effect::Sent { result: Ok(SendOutcome::Reached { full: 1.., .. }), .. } => "a full inbox was passed over",
+        Effect::Sent { result: Ok(SendOutcome::Reached { .. }), .. } => "a message went to many",
+        Effect::Sent { result: Ok(SendOutcome::Refused(SendRefusal::Recipients(_))), .. } => "a recipient was missing",
+        Effect::Delivered { .. } => "a delivered receipt told",
+        Effect::Expired { .. } => "a message expired",
         _ => return None,
     })
 }

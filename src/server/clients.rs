@@ -124,6 +124,8 @@ impl<W: World> Visit<W> {
             outcomes.push(match self.within(told).await {
                 Ok(Ok(Ok(SendOutcome::Accepted(position)))) => Ok(position),
                 Ok(Ok(Ok(SendOutcome::Refused(refusal)))) => Err(Failure::Send(refusal)),
+                // A plain send has a position.
+                Ok(Ok(Ok(SendOutcome::Reached { .. }))) => Err(Failure::Unknown),
                 Ok(Ok(Err(failure))) => Err(Failure::Stream(failure)),
                 Ok(Err(_)) | Err(_) => Err(Failure::Unknown),
             });

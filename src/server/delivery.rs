@@ -78,6 +78,7 @@ fn deliver_frame(office: &PostOffice, books: &mut Books, registration: Registrat
     let last = waiting.last()?.delivery.position;
     if let Some(reader) = books.readers.get_mut(&registration) {
         reader.next = Position(last.0 + 1);
+        waiting.iter().filter(|w| w.asked).for_each(|w| reader.ask(w.delivery.position));
         if waiting.iter().any(|w| matches!(w.content, Content::Stored(_))) {
             reader.fetching = true;
             return Some(Some(Fetch { registration, epoch, waiting }));

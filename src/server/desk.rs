@@ -252,6 +252,8 @@ impl<W: World> Visit<W> {
                         return Ok(position);
                     }
                     Ok(Ok(Ok(SendOutcome::Refused(refusal)))) => return Err(Failure::Send(refusal)),
+                    // A plain send goes to one client.
+                    Ok(Ok(Ok(SendOutcome::Reached { .. }))) => return Err(Failure::Unknown),
                     // It was judged, once, and not taken: another stream takes it.
                     Ok(Ok(Err(
                         SendFailure::StreamClosed | SendFailure::Gap { .. } | SendFailure::WindowFull { .. },
@@ -304,6 +306,7 @@ impl<W: World> Visit<W> {
                 Ok(position)
             }
             Ok(Ok(Ok(SendOutcome::Refused(refusal)))) => Err(Failure::Send(refusal)),
+            Ok(Ok(Ok(SendOutcome::Reached { .. }))) => Err(Failure::Unknown),
             Ok(Ok(Err(failure))) => Err(Failure::Stream(failure)),
             Ok(Err(_)) | Err(_) => Err(Failure::Unknown),
         }

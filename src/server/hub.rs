@@ -8,6 +8,7 @@
 
 mod apart;
 mod own_streams;
+mod reader;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::sync::{Notify, oneshot};
 
 use self::apart::Apart;
 pub(super) use self::apart::OwnSend;
+use self::reader::Reader;
 use super::batches::Batches;
 use super::outbox::{OUTBOX_STOP, Outgoing, Session};
 use crate::limits;
@@ -75,19 +77,6 @@ pub(super) struct Books {
     pub closed_for: Option<Refusal>,
     /// The cluster's servers, as clients are told of them.
     servers: Vec<ServerAddress>,
-}
-
-/// A reader attached through one of this server's sessions.
-#[derive(Debug)]
-pub(super) struct Reader {
-    pub session: SessionId,
-    pub epoch: Epoch,
-    /// The next position to deliver.
-    pub next: Position,
-    /// Contents are being read from disk for it.
-    pub fetching: bool,
-    /// Its window is full: it gets nothing more until it acknowledges.
-    pub full: bool,
 }
 
 /// Where a stream's receipts go.
@@ -420,6 +409,25 @@ impl Books {
                     self.left(*registration, *epoch);
                 }
             }
+            Effect::Expired { registration, position } => {
+                // What was delivered of it leaves the reader's window, which makes room for another one.
+                if let Some(Reader { session: id, epoch, next, .. }) = self.readers.get(registration) {
+                    let (id, epoch, was_delivered) = (*id, *epoch, position < next);
+                    self.ready.push(*registration);
+                    if was_delivered {
+                        let (registration, position) = (*registration, *position);
+                        self.reply(id, &Reply::Expired { registration, epoch, position });
+                    }
+                }
+                self.apart.wake(*registration);
+            }
+            Effect::Delivered { stream, sequence, number, fate } => {
+                // Whoever sends on it is told; others who ask for it are told then.
+                if let Some(Route { session: id, .. }) = self.streams.get(stream).copied() {
+                    let (stream, sequence, number, fate) = (*stream, *sequence, *number, *fate);
+                    self.reply(id, &Reply::Delivered { stream, sequence, number, fate });
+                }
+            }
             Effect::Skipped { origin, reason } => {
                 // Sessions check commands before they are forwarded: this is a fault of ours.
                 tracing::error!(?origin, reason, "a malformed command was skipped");
@@ -515,8 +523,10 @@ impl Books {
             Answer::StreamClosed => Reply::StreamClosed { nonce },
             Answer::Attached { registration, epoch, acknowledged } => {
                 let next = Position(acknowledged.0 + 1);
-                self.readers
-                    .insert(*registration, Reader { session: id, epoch: *epoch, next, fetching: false, full: false });
+                self.readers.insert(
+                    *registration,
+                    Reader { session: id, epoch: *epoch, next, fetching: false, full: false, asked: None },
+                );
                 if let Some(session) = self.sessions.get_mut(&id)
                     && !session.registrations.contains(registration)
                 {
@@ -526,6 +536,7 @@ impl Books {
                 Reply::Attached { nonce, registration: *registration, epoch: *epoch, acknowledged: *acknowledged }
             }
             Answer::Detached => Reply::Detached { nonce },
+            Answer::Done => Reply::Done { nonce },
             // These are asked by servers only.
             Answer::Enrolled { .. }
             | Answer::ServerAdded

@@ -135,7 +135,7 @@ impl<W: World> Visit<W> {
         let checkpoint = self.node.office.checkpoint.clone();
         let read = move || {
             let mut found = Vec::with_capacity(waiting.len());
-            for Waiting { delivery, content } in waiting {
+            for Waiting { delivery, content, .. } in waiting {
                 let content = match content {
                     Content::Memory(bytes) => Some(bytes),
                     Content::Stored(id) => match checkpoint.get(&content_key(id))? {

@@ -20,7 +20,8 @@ use crate::raft::link::{FrameReader, FrameWriter, take};
 use crate::wire::client::{REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure, StatusDetail};
 use crate::wire::command::{self, Command};
 use crate::wire::frame::Frame;
-use crate::wire::{self, Name, Refusal, frame};
+use crate::wire::sharing::{Enlistment, Target, is_pattern};
+use crate::wire::{self, Name, Refusal, StreamId, frame};
 use crate::world::World;
 
 /// How long a client may be silent; clients ping when they have nothing to say.
@@ -236,7 +237,7 @@ impl<W: World> Session<W> {
         while let Some(Frame { kind, payload }) = frame {
             next = match kind {
                 command::KIND => match check(&payload) {
-                    Ok(Command::Send { stream, number, .. }) if disk_full => {
+                    Ok(Command::Send { stream, number, .. } | Command::Post { stream, number, .. }) if disk_full => {
                         W::reached("a full disk refused a send");
                         self.node.metrics.hit(Limit::Disk);
                         let reason = SendFailure::Unavailable(Refusal::DiskFull);
@@ -244,12 +245,18 @@ impl<W: World> Session<W> {
                         Next::Go
                     }
                     Ok(command) => {
-                        if let Command::Send { stream, to, .. } = command {
+                        if let Command::Send { stream, .. }
+                        | Command::Post { stream, .. }
+                        | Command::CollectReceipts { stream, .. } = command
+                        {
                             books.route_stream(stream, self.id);
-                            // One of those that came at once is enough to see that something passes.
-                            if !taken && self.node.metrics.flow.is_watched() {
-                                self.node.metrics.flow.note(Sender::Stream(stream), to, payload.len());
-                            }
+                        }
+                        // One of those that came at once is enough to see that something passes.
+                        if !taken
+                            && self.node.metrics.flow.is_watched()
+                            && let Some((stream, to)) = passes(&command)
+                        {
+                            self.node.metrics.flow.note(Sender::Stream(stream), to, payload.len());
                         }
                         if let Command::Detach { registration, epoch, .. } = command {
                             // It wants nothing more from now on.
@@ -259,9 +266,12 @@ impl<W: World> Session<W> {
                             books.route_nonce(nonce, self.id);
                         }
                         match command {
-                            // Whoever acknowledges waits for nothing, unless its window is full.
-                            Command::Acknowledge { registration, .. }
-                                if books.readers.get(&registration).is_some_and(|reader| !reader.full) =>
+                            // Most often nobody waits for it.
+                            Command::Acknowledge { registration, up_to, ref ranges, .. }
+                                if books
+                                    .readers
+                                    .get_mut(&registration)
+                                    .is_some_and(|reader| !reader.is_waited_for(up_to, !ranges.is_empty())) =>
                             {
                                 books.batches.push_frame_to_ride(&payload, W::now());
                             }
@@ -325,6 +335,24 @@ impl<W: World> Session<W> {
                 Ok(()) => Reply::Done { nonce },
                 Err(refusal) => Reply::Refused { nonce: Some(nonce), refusal },
             },
+            Request::Channels { nonce, after, limit } => match self.barrier().await {
+                Some(()) => {
+                    let office = self.node.office.post_office.lock();
+                    let (channels, more) = office.channels(after.as_ref(), limit.min(WHO_MAX) as usize);
+                    Reply::Channels { nonce, channels, more }
+                }
+                None => Reply::Refused { nonce: Some(nonce), refusal: Refusal::NoLeader },
+            },
+            Request::Members { nonce, channel, after, limit } => match self.barrier().await {
+                Some(()) => {
+                    let office = self.node.office.post_office.lock();
+                    match office.members(&channel, after, limit.min(WHO_MAX) as usize) {
+                        Some((members, more)) => Reply::Members { nonce, members, more },
+                        None => Reply::Refused { nonce: Some(nonce), refusal: Refusal::NoSuchChannel },
+                    }
+                }
+                None => Reply::Refused { nonce: Some(nonce), refusal: Refusal::NoLeader },
+            },
             // They take long, and the client's other requests are not to wait for it.
             Request::Backup { .. } | Request::ReadBackup { .. } => {
                 return self.backups.ask(&self.node, self.id, request);
@@ -343,8 +371,7 @@ impl<W: World> Session<W> {
 
     /// The clients, as of now: whoever was registered before the question is listed.
     async fn who(&self, after: Option<Name>, limit: u32) -> Option<(Vec<wire::client::ClientRow>, bool)> {
-        let barrier = self.node.hub.barrier();
-        W::timeout(BARRIER, barrier).await.ok()?.ok()?;
+        self.barrier().await?;
         let (mut rows, more) = {
             let office = self.node.office.post_office.lock();
             office.who(after.as_ref(), limit.min(WHO_MAX) as usize)
@@ -354,6 +381,12 @@ impl<W: World> Session<W> {
             row.online &= !down.contains(&row.home);
         }
         Some((rows, more))
+    }
+
+    /// Everything that anybody was told before now is applied here.
+    async fn barrier(&self) -> Option<()> {
+        let barrier = self.node.hub.barrier();
+        W::timeout(BARRIER, barrier).await.ok()?.ok()
     }
 
     /// Says why, and ends the connection once that is sent.
@@ -375,6 +408,16 @@ impl<W: World> Session<W> {
     }
 }
 
+/// A message on its way: its stream, and the name that it goes to.
+fn passes<'a>(command: &Command<'a>) -> Option<(StreamId, &'a str)> {
+    match command {
+        Command::Send { stream, to, .. }
+        | Command::Post { stream, to: Target::Client(to) | Target::Channel(to), .. } => Some((*stream, to)),
+        Command::Post { stream, to: Target::Clients(names), .. } => Some((*stream, names.first()?)),
+        _ => None,
+    }
+}
+
 /// Checks a command that came from a client: what is put into the log has to be good for ever. What applying checks
 /// is checked here by the same function; the rest is what a well-behaved client never sends.
 fn check(payload: &Bytes) -> Result<Command<'_>, Refusal> {
@@ -384,14 +427,25 @@ fn check(payload: &Bytes) -> Result<Command<'_>, Refusal> {
     match &command {
         Command::Send { to, .. } => {
             name(to)?;
-            // Only as much as headers may take is decoded: a few bytes of them become many in memory.
-            let front = &content[..content.len().min(limits::HEADERS_BYTES_MAX)];
-            let (_, behind) = frame::take::<command::Headers>(front).map_err(|e| {
-                malformed(format!("the headers do not decode ({e}), or have more than {} bytes", front.len()))
-            })?;
-            let body = content.len() - (front.len() - behind.len());
-            if body > limits::BODY_BYTES_MAX {
-                return Err(malformed(format!("a body of {body} bytes, {} are allowed", limits::BODY_BYTES_MAX)));
+            check_content(content)?;
+        }
+        Command::Post { to, .. } => {
+            match to {
+                Target::Client(client) | Target::Channel(client) => name(client)?,
+                Target::Clients(clients) => clients.iter().try_for_each(|client| name(client))?,
+                Target::Everybody => {}
+            }
+            check_content(content)?;
+        }
+        Command::CreateChannel { channel, .. } | Command::DeleteChannel { channel, .. } => name(channel)?,
+        Command::Enlist { name: client, change, .. } => {
+            name(client)?;
+            match change {
+                Enlistment::Join(channel) | Enlistment::Leave(channel) => name(channel)?,
+                Enlistment::Subscribe(pattern) | Enlistment::Unsubscribe(pattern) if is_pattern(pattern) => {}
+                Enlistment::Subscribe(pattern) | Enlistment::Unsubscribe(pattern) => {
+                    return Err(malformed(format!("{pattern:?} is no pattern of channels' names")));
+                }
             }
         }
         Command::Register { name: client, home, .. } | Command::Attach { name: client, home, .. } => {
@@ -402,6 +456,7 @@ fn check(payload: &Bytes) -> Result<Command<'_>, Refusal> {
         Command::Acknowledge { .. }
         | Command::Confirm { .. }
         | Command::CloseStream { .. }
+        | Command::CollectReceipts { .. }
         | Command::Detach { .. } => {}
         Command::Enroll { .. }
         | Command::SetQuotas(_)
@@ -418,6 +473,19 @@ fn check(payload: &Bytes) -> Result<Command<'_>, Refusal> {
         }
     }
     Ok(command)
+}
+
+fn check_content(content: &[u8]) -> Result<(), Refusal> {
+    // Only as much as headers may take is decoded: a few bytes of them become many in memory.
+    let front = &content[..content.len().min(limits::HEADERS_BYTES_MAX)];
+    let (_, behind) = frame::take::<command::Headers>(front).map_err(|e| {
+        Refusal::Malformed(format!("the headers do not decode ({e}), or have more than {} bytes", front.len()))
+    })?;
+    let body = content.len() - (front.len() - behind.len());
+    if body > limits::BODY_BYTES_MAX {
+        return Err(Refusal::Malformed(format!("a body of {body} bytes, {} are allowed", limits::BODY_BYTES_MAX)));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

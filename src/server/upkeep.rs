@@ -20,6 +20,10 @@ const REFUSED: Duration = Duration::from_secs(2);
 /// A drained server stands for election after a silence of so many longest election timeouts. The others stand after one
 /// to two, and lead before, if they can.
 const LAST_RESORT: u32 = 4;
+/// The least time between two ticks, in milliseconds: what is due is done so late at most, if nothing else happens.
+const TICKS: u64 = 50;
+/// What a place in an inbox takes in a cut for a checkpoint, in bytes, about.
+const PLACE_BYTES: u64 = 100;
 /// How often a full disk is given a checkpoint.
 const FULL_DISK: Duration = Duration::from_secs(5);
 /// The longest pause before a leader whose disk stays full tries again to let another one lead.
@@ -80,7 +84,9 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
             checkpointed_at = at;
             asked = None;
         }
-        let since = written.saturating_sub(checkpointed_at);
+        // A message to many is small in the log and large in the checkpoint.
+        let places = node.office.post_office.lock().fresh_places();
+        let since = written.saturating_sub(checkpointed_at) + places.saturating_mul(PLACE_BYTES);
         // A checkpoint lets log segments go: it is what makes room on a full disk.
         let no_room = node.log.disk_full() && since > 0 && W::now() - made_room > FULL_DISK;
         if no_room || since >= node.settings.checkpoint_log_bytes || since >= memory_is_short(&node) {
@@ -94,7 +100,7 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
         if leads {
             let due = node.office.post_office.lock().next_due();
             let now = node.clock.now::<W>();
-            if due.is_some_and(|due| due <= now) && now.0 >= ticked.0 + 1000 {
+            if due.is_some_and(|due| due <= now) && now.0 >= ticked.0 + TICKS {
                 ticked = now;
                 node.hub.tell(&Command::Tick);
             }

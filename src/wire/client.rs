@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::sharing::{Fate, Notice};
 use super::types::{
     ClusterId, Epoch, MessageId, Name, Nonce, Number, Position, Refusal, RegistrationId, SendOutcome, ServerAddress,
     StreamId, Time,
@@ -98,6 +99,26 @@ pub enum Request {
     },
     /// The client waits for the acknowledgements that it sent: they are not to wait for company. Has no answer of its own.
     Hurry,
+    /// The channels, names ascending; linearizable. Answered with [`Reply::Channels`].
+    Channels {
+        /// Names the request.
+        nonce: Nonce,
+        /// Only names after this one.
+        after: Option<Name>,
+        /// At most so many.
+        limit: u32,
+    },
+    /// Who is a member of a channel, registrations ascending; linearizable. Answered with [`Reply::Members`].
+    Members {
+        /// Names the request.
+        nonce: Nonce,
+        /// The channel.
+        channel: Name,
+        /// Only registrations after this one.
+        after: Option<RegistrationId>,
+        /// At most so many.
+        limit: u32,
+    },
 }
 
 /// What a [`Request::Status`] asks for besides what the server has at hand.
@@ -262,6 +283,64 @@ pub enum Reply {
         /// The backup ends behind them.
         last: bool,
     },
+    /// Delivered receipts of a stream, in the order in which they came, each of them until the client collects those behind
+    /// it.
+    Delivered {
+        /// The stream.
+        stream: StreamId,
+        /// Which of the stream's this is, counted from 1.
+        sequence: u64,
+        /// The number of the send.
+        number: Number,
+        /// What became of it.
+        fate: Fate,
+    },
+    /// A message that was delivered, and is not acknowledged, waits no more: it has expired. It takes no place in the reader's
+    /// window any more, and is not to be taken if it was not yet.
+    Expired {
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// The reader's epoch.
+        epoch: Epoch,
+        /// Where it was.
+        position: Position,
+    },
+    /// The answer to [`Request::Channels`].
+    Channels {
+        /// The request's.
+        nonce: Nonce,
+        /// The channels, names ascending.
+        channels: Vec<ChannelRow>,
+        /// Whether there are more after the last one.
+        more: bool,
+    },
+    /// The answer to [`Request::Members`].
+    Members {
+        /// The request's.
+        nonce: Nonce,
+        /// The members, registrations ascending.
+        members: Vec<Member>,
+        /// Whether there are more after the last one.
+        more: bool,
+    },
+}
+
+/// A channel in [`Reply::Channels`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelRow {
+    /// Its name.
+    pub name: Name,
+    /// How many have joined it; those who subscribe to a pattern are not counted.
+    pub members: u64,
+}
+
+/// A member in [`Reply::Members`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub name: Name,
+    /// Its registration.
+    pub registration: RegistrationId,
 }
 
 /// Why a send was not carried out; its number is still free.
@@ -312,6 +391,10 @@ pub struct Delivery {
     pub redelivered: bool,
     /// Bytes of its content.
     pub content_bytes: u32,
+    /// The channel that it was sent to, if it was.
+    pub channel: Option<Name>,
+    /// It is no message of anybody's, but tells what became of one: there is no content then.
+    pub notice: Option<Notice>,
 }
 
 /// A client in [`Reply::Who`].

@@ -1,7 +1,7 @@
 //! Commands: what changes the replicated state, and nothing else does.
 //!
 //! On the wire a command is a frame of kind [`KIND`] whose payload is the postcard form of [`Command`], with the
-//! content of a [`Command::Send`] raw behind it. Those bytes travel unchanged from the client to every server's log.
+//! content of a [`Command::Send`] or [`Command::Post`] raw behind it. Those bytes travel unchanged from the client to every server's log.
 //!
 //! The order of the variants is part of the format: add at the end only.
 
@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::frame;
+use super::sharing::{Enlistment, Target, Terms};
 use super::types::{Epoch, Nonce, Number, Position, Quotas, RegistrationId, StreamId, Time};
 
 /// The kind of a command's frame.
@@ -210,6 +211,56 @@ pub enum Command<'a> {
         /// Whether it is drained from now on.
         drained: bool,
     },
+    /// A send to more than one client, or on terms of its own. Its number is judged as [`Self::Send`]'s is; what tells it
+    /// from another one is everything behind `confirmed`, the content with it.
+    Post {
+        /// The sender's stream.
+        stream: StreamId,
+        /// The last number of the stream plus one, or an older one asked again.
+        number: Number,
+        /// The client has the receipts up to here: their outcomes may be forgotten.
+        confirmed: Number,
+        /// Who it goes to.
+        #[serde(borrow)]
+        to: Target<'a>,
+        /// On which terms.
+        terms: Terms,
+    },
+    /// Tell the delivered receipts of a stream, apart from those that its client has: these are forgotten. No answer but
+    /// those receipts, or that the stream is closed, as the failure of a send with number 0.
+    CollectReceipts {
+        /// The stream.
+        stream: StreamId,
+        /// The client has all of them up to this one, in the order in which they came.
+        up_to: u64,
+    },
+    /// Make a channel.
+    CreateChannel {
+        /// Names this request: the same one asked again is the same channel.
+        nonce: Nonce,
+        /// The channel's name.
+        channel: &'a str,
+    },
+    /// End a channel. What was sent to it is in the inboxes already.
+    DeleteChannel {
+        /// Names this request.
+        nonce: Nonce,
+        /// The channel's name.
+        channel: &'a str,
+    },
+    /// Let a client join or leave a channel, or what stands for one.
+    Enlist {
+        /// Names this request: the same one asked again changes nothing more.
+        nonce: Nonce,
+        /// The client's name.
+        name: &'a str,
+        /// How many such changes its registration had so far. Another number is refused with the right one, so that a late
+        /// copy of this command undoes nothing.
+        expected: u64,
+        /// The change.
+        #[serde(borrow)]
+        change: Enlistment<'a>,
+    },
 }
 
 impl<'a> Command<'a> {
@@ -241,9 +292,14 @@ impl<'a> Command<'a> {
             | Command::SetHome { nonce, .. }
             | Command::AttachApart { nonce, .. }
             | Command::AcknowledgeApart { nonce, .. }
-            | Command::SetDrained { nonce, .. } => Some(*nonce),
+            | Command::SetDrained { nonce, .. }
+            | Command::CreateChannel { nonce, .. }
+            | Command::DeleteChannel { nonce, .. }
+            | Command::Enlist { nonce, .. } => Some(*nonce),
             Command::Enroll { disk, .. } => Some(*disk),
             Command::Send { .. }
+            | Command::Post { .. }
+            | Command::CollectReceipts { .. }
             | Command::Acknowledge { .. }
             | Command::Confirm { .. }
             | Command::SetQuotas(_)

@@ -6,12 +6,14 @@
 //!   batch, a log entry, the peers' wire and the write-ahead log: nobody re-encodes a body.
 //! * [`batch`]: commands of one home server on their way to the leader, and the log entry that several of them form.
 //! * [`client`]: the other frames between a client and a server.
+//! * [`sharing`]: who a message goes to besides one client, channels, and what is told of what was delivered.
 
 pub mod batch;
 pub mod client;
 pub mod command;
 pub mod frame;
 pub mod peer;
+pub mod sharing;
 pub mod types;
 
 pub use types::*;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::sharing::Unreached;
 use crate::limits;
 
 /// Name of a client or a server: 1 to 64 of `A-Za-z0-9._-`. Cloning shares it.
@@ -210,6 +211,14 @@ pub enum SendOutcome {
     Accepted(Position),
     /// Refused for a reason of business; nothing was put anywhere.
     Refused(SendRefusal),
+    /// Durable on a majority, in so many inboxes. Members of a channel whose inbox is full do without, and so does, in a
+    /// broadcast, everybody whose inbox is full.
+    Reached {
+        /// How many inboxes it is in.
+        inboxes: u32,
+        /// How many were full.
+        full: u32,
+    },
 }
 
 /// Why a numbered send was refused for good.
@@ -221,6 +230,23 @@ pub enum SendRefusal {
     /// The recipient's inbox holds as many messages or bytes as it may.
     #[error("the recipient's inbox is full")]
     InboxFull,
+    /// Of several recipients it must reach all, and did not.
+    #[error("of the recipients {0}, so that it went to none")]
+    Recipients(Unreached),
+    /// There was no channel of that name when the send was applied.
+    #[error("there is no channel of that name; create it first")]
+    NoSuchChannel,
+    /// More inboxes than one message may go to.
+    #[error("it would go to {inboxes} inboxes, more than the {limit} that one message may go to")]
+    TooManyInboxes {
+        /// How many they are.
+        inboxes: u32,
+        /// The limit.
+        limit: u32,
+    },
+    /// The sender's own inbox has no room left for the receipt that is asked for.
+    #[error("the sender's own inbox has no room for the receipt: read it, or send without one")]
+    NoRoomForReceipt,
 }
 
 /// Why a command that is not a numbered send was not carried out, or a connection not served.
@@ -379,6 +405,39 @@ pub enum Refusal {
     /// The server that is to lead is drained.
     #[error("that server is drained, so that it does not lead: undrain it first")]
     DrainedCannotLead,
+    /// There is no channel of that name.
+    #[error("there is no channel of that name; create it first")]
+    NoSuchChannel,
+    /// A channel of that name was made by another request.
+    #[error("there is a channel of that name already")]
+    ChannelExists,
+    /// The cluster has as many channels as it may.
+    #[error("the cluster holds as many channels as its limit of {limit} allows")]
+    TooManyChannels {
+        /// The limit.
+        limit: u64,
+    },
+    /// The channel has as many members as it may.
+    #[error("the channel has as many members as its limit of {limit} allows")]
+    ChannelFull {
+        /// The limit.
+        limit: u64,
+    },
+    /// The client is in as many channels, or has as many patterns, as it may.
+    #[error("the client has joined or subscribed to {limit}, as many as it may; leave some")]
+    TooManyEnlistments {
+        /// The limit.
+        limit: u64,
+    },
+    /// What the client gets was changed since the number that was named.
+    #[error("what the client has joined was changed by another request; there were {current} changes by now")]
+    EnlistmentsMoved {
+        /// The number in force.
+        current: u64,
+    },
+    /// Messages to many inboxes are more than is carried out at once.
+    #[error("more messages to many inboxes are under way than are carried out at once; it is to be sent again")]
+    Busy,
 }
 
 /// Where batches come from: one run of one server. Batches of one origin are numbered from 1.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use restante::wire::Quotas;
 
-use super::operation::{Batch, Operation, Step, opening};
+use super::operation::{Batch, Operation, Step, Whom, opening};
 
 /// Which kinds of command a suite is about: weights of sends, acknowledgements, readers, and everything else.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +13,7 @@ pub struct Mix {
     pub readers: u32,
     pub others: u32,
     pub checkpoints: u32,
+    pub sharing: u32,
 }
 
 /// A small number, mostly 0.
@@ -77,6 +78,25 @@ fn operation(mix: Mix) -> impl Strategy<Value = Operation> {
         1 => (name(), prop::collection::vec(name(), 0..3), -1i64..30)
             .prop_map(|(from, to, later)| Operation::MoveClients { from, to, later }),
     ];
+    let whom = prop_oneof![
+        2 => name().prop_map(Whom::Client),
+        4 => prop::collection::vec(name(), 1..4).prop_map(Whom::Clients),
+        5 => prop_oneof![6 => Just(1usize), 1 => 0usize..4].prop_map(Whom::Channel),
+        2 => Just(Whom::Everybody),
+    ];
+    let sharing = prop_oneof![
+        10 => (0usize..5, near(), near(), whom, any::<bool>(), prop_oneof![3 => Just(0u64), 2 => 1u64..120], 0usize..4).prop_map(
+            |(stream, ahead, confirmed, to, receipt, expires, content)| {
+                Operation::Post { stream, ahead, confirmed: confirmed - 1, to, receipt, expires, content }
+            }
+        ),
+        3 => (0usize..5, -2i64..2).prop_map(|(stream, up_to)| Operation::Collect { stream, up_to }),
+        2 => (0u128..2, 0usize..4).prop_map(|(nonce, channel)| Operation::CreateChannel { nonce, channel }),
+        1 => (0usize..4).prop_map(|channel| Operation::DeleteChannel { channel }),
+        4 => (0u128..4, name(), near(), 0usize..4, 0usize..5).prop_map(|(nonce, name, ahead, change, what)| {
+            Operation::Enlist { nonce: nonce + 1, name, ahead, change, what }
+        }),
+    ];
     let confirm = (0usize..5, near()).prop_map(|(stream, confirmed)| Operation::Confirm { stream, confirmed });
     let others = prop_oneof![
         4 => confirm,
@@ -103,6 +123,7 @@ fn operation(mix: Mix) -> impl Strategy<Value = Operation> {
         mix.readers => detach,
         mix.readers => vanish,
         mix.readers => apart,
+        mix.sharing => sharing,
         mix.others => others,
     ]
 }

@@ -7,6 +7,7 @@ use restante::limits;
 use restante::post_office::{Answer, BatchVerdict, Effect};
 use restante::wire::client::SendFailure;
 use restante::wire::command::Command;
+use restante::wire::sharing::{Enlistment, Fate, Notice, Target, Terms, Unreached, fits, is_channel, is_pattern};
 use restante::wire::{
     Epoch, Id, Name, Nonce, Number, Origin, Position, Quotas, Refusal, RegistrationId, SendOutcome, SendRefusal,
     StreamId,
@@ -23,6 +24,9 @@ pub struct Mail {
     pub from: String,
     pub content: Vec<u8>,
     pub acknowledged: bool,
+    pub channel: Option<String>,
+    pub notice: Option<Notice>,
+    pub expires: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -43,6 +47,28 @@ pub struct Client {
     /// Positions that are redeliveries for whoever reads now, and those that become so if another process comes.
     pub marked: BTreeSet<u64>,
     pub exposed: BTreeSet<u64>,
+    /// Changes of what it has joined, and the request that made the last one.
+    pub changes: u64,
+    pub changed_by: Nonce,
+    pub patterns: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Channel {
+    pub name: String,
+    pub nonce: Nonce,
+    pub members: BTreeSet<RegistrationId>,
+}
+
+/// A message whose sender is to be told.
+#[derive(Debug, Clone)]
+pub struct Tracked {
+    pub message: Id,
+    pub sender: RegistrationId,
+    pub stream: StreamId,
+    pub number: u64,
+    pub fate: Fate,
+    pub left: u32,
 }
 
 impl Client {
@@ -79,13 +105,19 @@ impl Client {
         lost
     }
 
-    fn acknowledge(&mut self, up_to: Position, ranges: &[(Position, Position)], told: &mut Told) {
+    /// Gives the messages that were not acknowledged before.
+    fn acknowledge(&mut self, up_to: Position, ranges: &[(Position, Position)], told: &mut Told) -> Vec<Id> {
+        let mut acknowledged = Vec::new();
         for (position, mail) in (1u64..).zip(&mut self.mail) {
             let named = |(from, to): &(Position, Position)| from.0 <= position && position <= to.0;
-            mail.acknowledged |= position <= up_to.0 || ranges.iter().any(named);
+            if !mail.acknowledged && (position <= up_to.0 || ranges.iter().any(named)) {
+                mail.acknowledged = true;
+                acknowledged.push(mail.id);
+            }
         }
         let (registration, epoch) = (self.id, Epoch(self.epoch));
         told.push(Effect::Acknowledged { registration, epoch, up_to: Position(self.floor()) });
+        acknowledged
     }
 
     fn expose_window(&mut self) {
@@ -101,8 +133,11 @@ pub struct Stream {
     pub id: StreamId,
     pub owner: RegistrationId,
     pub nonce: Nonce,
-    /// Recipient, content and outcome of every number from 1 on.
+    /// Recipients and terms, content and outcome of every number from 1 on.
     pub sends: Vec<(String, Vec<u8>, SendOutcome)>,
+    /// Every delivered receipt that came while it was open, and how many were collected.
+    pub receipts: Vec<(Id, u64, Fate)>,
+    pub collected: u64,
     pub confirmed: u64,
     pub used: u64,
 }
@@ -115,6 +150,8 @@ pub struct Model {
     pub boots: BTreeMap<u64, (u64, u64)>,
     pub clients: Vec<Client>,
     pub streams: Vec<Stream>,
+    pub channels: Vec<Channel>,
+    pub tracked: Vec<Tracked>,
     /// Every disk that was ever enrolled: server, incarnation, disk.
     pub enrolled: Vec<(String, u64, Nonce)>,
     /// The servers that belong to the cluster: name, address, incarnation.
@@ -159,6 +196,26 @@ impl Model {
                 told.push(Effect::Sent { origin, stream, number, result });
                 told.extend(arrived.map(|(registration, position)| Effect::Arrived { registration, position }));
             }
+            Command::Post { stream, number, confirmed, to, terms } => {
+                self.post((origin, id), (*stream, *number, *confirmed), to, *terms, content, told);
+            }
+            Command::CollectReceipts { stream, up_to } => {
+                let time = self.time;
+                if let Some(known) = self.streams.iter_mut().find(|s| s.id == *stream) {
+                    known.used = time;
+                    known.collected = known.collected.max((*up_to).min(known.receipts.len() as u64));
+                    let rest = (1u64..).zip(&known.receipts).filter(|(sequence, _)| *sequence > known.collected);
+                    told.extend(rest.map(|(sequence, (_, number, fate))| Effect::Delivered {
+                        stream: *stream,
+                        sequence,
+                        number: Number(*number),
+                        fate: *fate,
+                    }));
+                } else {
+                    let (stream, number) = (*stream, Number(0));
+                    told.push(Effect::Sent { origin, stream, number, result: Err(SendFailure::StreamClosed) });
+                }
+            }
             Command::Confirm { stream, confirmed } => {
                 let time = self.time;
                 if let Some(stream) = self.streams.iter_mut().find(|s| s.id == *stream) {
@@ -199,7 +256,9 @@ impl Model {
             Command::Tick => {
                 let (now, idle) = (self.time, self.quotas.stream_idle_ms);
                 let over: Vec<_> = self.streams.iter().filter(|s| now - s.used >= idle).map(|s| s.id).collect();
-                over.into_iter().for_each(|stream| self.close(stream, told));
+                let mut over: Vec<_> = over.into_iter().filter_map(|stream| self.remove_stream(stream, told)).collect();
+                over.sort_by_key(|stream| stream.id);
+                over.into_iter().for_each(|stream| self.put_notices(stream, told));
             }
             other => {
                 let answer = self.request(id, other, told).unwrap_or_else(Answer::Refused);
@@ -218,9 +277,245 @@ impl Model {
         to: &str,
         content: &[u8],
     ) -> (Result<SendOutcome, SendFailure>, Option<(RegistrationId, Position)>) {
+        let (at, from) = match self.admit(stream, number, confirmed, to, content) {
+            Ok(admitted) => admitted,
+            Err(result) => return (result, None),
+        };
+        let outcome = match self.named(to).map(|client| client.id) {
+            None => SendOutcome::Refused(SendRefusal::NoSuchClient),
+            Some(recipient) if self.is_full(recipient, content.len(), 0) => {
+                SendOutcome::Refused(SendRefusal::InboxFull)
+            }
+            Some(recipient) => {
+                SendOutcome::Accepted(self.put(recipient, (id, stream, number), &from, None, None, content))
+            }
+        };
+        self.streams[at].sends.push((to.to_owned(), content.to_vec(), outcome));
+        let arrived = match outcome {
+            SendOutcome::Accepted(position) => self.named(to).map(|client| (client.id, position)),
+            _ => None,
+        };
+        (Ok(outcome), arrived)
+    }
+
+    fn put(
+        &mut self,
+        recipient: RegistrationId,
+        (id, stream, number): (Id, StreamId, Number),
+        from: &str,
+        channel: Option<&str>,
+        expires: Option<u64>,
+        content: &[u8],
+    ) -> Position {
+        let time = self.time;
+        let client = self.client(recipient).expect("a recipient");
+        client.mail.push(Mail {
+            id,
+            stream,
+            number: number.0,
+            time,
+            from: from.to_owned(),
+            content: content.to_vec(),
+            acknowledged: false,
+            channel: channel.map(str::to_owned),
+            notice: None,
+            expires,
+        });
+        Position(client.mail.len() as u64)
+    }
+
+    /// Places that are kept in an inbox for receipts.
+    fn reserved(&self, client: RegistrationId) -> u64 {
+        let kept = self.streams.iter().filter(|s| s.owner == client);
+        self.tracked.iter().filter(|t| t.sender == client).count() as u64
+            + kept.map(|s| s.receipts.len() as u64 - s.collected).sum::<u64>()
+    }
+
+    fn is_full(&self, client: RegistrationId, bytes: usize, besides: u64) -> bool {
+        let known = self.clients.iter().find(|known| known.id == client).expect("a client");
+        known.waiting().len() as u64 + self.reserved(client) + besides >= self.quotas.inbox_messages
+            || known.waiting_bytes() + bytes as u64 > self.quotas.inbox_bytes
+    }
+
+    fn post(
+        &mut self,
+        (origin, id): (Origin, Id),
+        (stream, number, confirmed): (StreamId, Number, Number),
+        to: &Target<'_>,
+        terms: Terms,
+        content: &[u8],
+        told: &mut Told,
+    ) {
+        let key = format!("post {to:?} {terms:?}");
+        let (at, from) = match self.admit(stream, number, confirmed, &key, content) {
+            Ok(admitted) => admitted,
+            Err(result) => return told.push(Effect::Sent { origin, stream, number, result }),
+        };
+        let sender = self.streams[at].owner;
+        let mut reached: Vec<RegistrationId> = Vec::new();
+        let mut unreached = Unreached::default();
+        let besides = |client: RegistrationId| u64::from(terms.receipt && client == sender);
+        let mut refused = None;
+        let mut channel = None;
+        match to {
+            Target::Client(name) => match self.named(name) {
+                None => refused = Some(SendRefusal::NoSuchClient),
+                Some(client) if self.is_full(client.id, content.len(), besides(client.id)) => {
+                    refused = Some(SendRefusal::InboxFull);
+                }
+                Some(client) => reached.push(client.id),
+            },
+            Target::Clients(names) => {
+                for (place, name) in names.iter().enumerate() {
+                    match self.named(name) {
+                        None => unreached.unknown |= 1 << place,
+                        Some(client) if self.is_full(client.id, content.len(), besides(client.id)) => {
+                            unreached.full |= 1 << place;
+                        }
+                        Some(client) => reached.push(client.id),
+                    }
+                }
+                refused = (!unreached.is_empty()).then_some(SendRefusal::Recipients(unreached));
+            }
+            Target::Channel(name) => match self.channels.iter().find(|known| known.name == *name) {
+                None => refused = Some(SendRefusal::NoSuchChannel),
+                Some(known) => {
+                    let fits = |client: &&Client| client.patterns.iter().any(|pattern| fits(name, pattern));
+                    reached.extend(known.members.iter());
+                    reached.extend(self.clients.iter().filter(fits).map(|client| client.id));
+                    channel = Some(*name);
+                }
+            },
+            Target::Everybody => reached.extend(self.clients.iter().map(|client| client.id)),
+        }
+        if terms.receipt {
+            let known = self.clients.iter().find(|client| client.id == sender).expect("the owner");
+            if known.waiting().len() as u64 + self.reserved(sender) >= self.quotas.inbox_messages {
+                refused = Some(SendRefusal::NoRoomForReceipt);
+            }
+        }
+        reached.sort_unstable();
+        reached.dedup();
+        let all = reached.len();
+        reached.retain(|client| !self.is_full(*client, content.len(), besides(*client)));
+        let full = (all - reached.len()) as u32;
+        if refused.is_some() {
+            reached.clear();
+        }
+        let expires = (terms.expires_ms > 0).then_some(self.time + terms.expires_ms);
+        let mut arrived = Vec::new();
+        for client in &reached {
+            let position = self.put(*client, (id, stream, number), &from, channel, expires, content);
+            arrived.push(Effect::Arrived { registration: *client, position });
+        }
+        let outcome = match (refused, to, arrived.first()) {
+            (Some(refusal), ..) => SendOutcome::Refused(refusal),
+            (None, Target::Client(_), Some(Effect::Arrived { position, .. })) => SendOutcome::Accepted(*position),
+            _ => SendOutcome::Reached { inboxes: reached.len() as u32, full },
+        };
+        self.streams[at].sends.push((key, content.to_vec(), outcome));
+        told.push(Effect::Sent { origin, stream, number, result: Ok(outcome) });
+        told.append(&mut arrived);
+        if terms.receipt && refused.is_none() {
+            let (left, fate) = (reached.len() as u32, Fate::default());
+            self.tracked.push(Tracked { message: id, sender, stream, number: number.0, fate, left });
+            if left == 0 {
+                self.conclude(id, told);
+            }
+        }
+    }
+
+    /// What is due by now is done before anything else of an entry.
+    pub fn expire(&mut self, told: &mut Told) {
+        let now = self.time;
+        let is_due = |mail: &Mail| !mail.acknowledged && mail.expires.is_some_and(|expires| expires <= now);
+        let due: BTreeSet<(Option<u64>, Id)> = self
+            .clients
+            .iter()
+            .flat_map(|client| &client.mail)
+            .filter(|mail| is_due(mail))
+            .map(|mail| (mail.expires, mail.id))
+            .collect();
+        for (_, id) in due {
+            let mut registrations: Vec<_> = self.clients.iter().map(|client| client.id).collect();
+            registrations.sort_unstable();
+            let mut cleared = Vec::new();
+            for registration in registrations {
+                let client = self.client(registration).expect("a client");
+                let places = (1u64..).zip(&mut client.mail);
+                for (position, mail) in places.filter(|(_, mail)| mail.id == id && !mail.acknowledged) {
+                    mail.acknowledged = true;
+                    cleared.push(id);
+                    told.push(Effect::Expired { registration, position: Position(position) });
+                }
+            }
+            self.settle_as(&cleared, |fate| &mut fate.expired, told);
+        }
+    }
+
+    fn settle(&mut self, messages: &[Id], acknowledged: bool, told: &mut Told) {
+        self.settle_as(messages, |fate| if acknowledged { &mut fate.acknowledged } else { &mut fate.ended }, told);
+    }
+
+    /// Copies of these messages wait no more.
+    fn settle_as(&mut self, messages: &[Id], count: impl Fn(&mut Fate) -> &mut u32, told: &mut Told) {
+        for message in messages {
+            let Some(tracked) = self.tracked.iter_mut().find(|t| t.message == *message) else { continue };
+            tracked.left -= 1;
+            *count(&mut tracked.fate) += 1;
+            if tracked.left == 0 {
+                self.conclude(*message, told);
+            }
+        }
+    }
+
+    fn conclude(&mut self, message: Id, told: &mut Told) {
+        let at = self.tracked.iter().position(|t| t.message == message).expect("it is tracked");
+        let Tracked { sender, stream, number, fate, .. } = self.tracked.remove(at);
+        if self.clients.iter().all(|client| client.id != sender) {
+            return;
+        }
+        match self.streams.iter_mut().find(|s| s.id == stream) {
+            Some(open) => {
+                open.receipts.push((message, number, fate));
+                let sequence = open.receipts.len() as u64;
+                told.push(Effect::Delivered { stream, sequence, number: Number(number), fate });
+            }
+            None => self.put_notice(sender, message, Notice { stream, number: Number(number), fate }, told),
+        }
+    }
+
+    fn put_notice(&mut self, sender: RegistrationId, message: Id, notice: Notice, told: &mut Told) {
+        let time = self.time;
+        let client = self.client(sender).expect("a sender");
+        let from = client.name.clone();
+        client.mail.push(Mail {
+            id: Id(message.0 | 0x8000),
+            stream: notice.stream,
+            number: notice.number.0,
+            time,
+            from,
+            content: Vec::new(),
+            acknowledged: false,
+            channel: None,
+            notice: Some(notice),
+            expires: None,
+        });
+        told.push(Effect::Arrived { registration: sender, position: Position(client.mail.len() as u64) });
+    }
+
+    /// Judges a numbered send: its stream's place and its sender's name, or what it is told.
+    fn admit(
+        &mut self,
+        stream: StreamId,
+        number: Number,
+        confirmed: Number,
+        to: &str,
+        content: &[u8],
+    ) -> Result<(usize, String), Result<SendOutcome, SendFailure>> {
         let (time, quotas) = (self.time, self.quotas);
         let Some(at) = self.streams.iter().position(|s| s.id == stream) else {
-            return (Err(SendFailure::StreamClosed), None);
+            return Err(Err(SendFailure::StreamClosed));
         };
         let known = &mut self.streams[at];
         let last = known.sends.len() as u64;
@@ -232,38 +527,20 @@ impl Model {
         let from = sender.name.clone();
         let known = &self.streams[at];
         if number.0 <= known.confirmed {
-            return (Err(SendFailure::AlreadyAnswered), None);
+            return Err(Err(SendFailure::AlreadyAnswered));
         }
         if number.0 <= last {
             let (first_to, first_content, outcome) = &known.sends[number.0 as usize - 1];
             let same = first_to == to && first_content == content;
-            return (if same { Ok(*outcome) } else { Err(SendFailure::OtherContent) }, None);
+            return Err(if same { Ok(*outcome) } else { Err(SendFailure::OtherContent) });
         }
         if number.0 != last + 1 {
-            return (Err(SendFailure::Gap { expected: Number(last + 1) }), None);
+            return Err(Err(SendFailure::Gap { expected: Number(last + 1) }));
         }
         if unconfirmed >= u64::from(quotas.stream_window) {
-            return (Err(SendFailure::WindowFull { window: quotas.stream_window }), None);
+            return Err(Err(SendFailure::WindowFull { window: quotas.stream_window }));
         }
-        let mut arrived = None;
-        let outcome = match self.clients.iter_mut().find(|client| client.name == to) {
-            None => SendOutcome::Refused(SendRefusal::NoSuchClient),
-            Some(client)
-                if client.waiting().len() as u64 >= quotas.inbox_messages
-                    || client.waiting_bytes() + content.len() as u64 > quotas.inbox_bytes =>
-            {
-                SendOutcome::Refused(SendRefusal::InboxFull)
-            }
-            Some(client) => {
-                let content = content.to_vec();
-                client.mail.push(Mail { id, stream, number: number.0, time, from, content, acknowledged: false });
-                let position = Position(client.mail.len() as u64);
-                arrived = Some((client.id, position));
-                SendOutcome::Accepted(position)
-            }
-        };
-        self.streams[at].sends.push((to.to_owned(), content.to_vec(), outcome));
-        (Ok(outcome), arrived)
+        Ok((at, from))
     }
 
     fn acknowledge(
@@ -285,14 +562,25 @@ impl Model {
             return;
         }
         client.last_seen = time;
-        client.acknowledge(up_to, ranges, told);
+        let acknowledged = client.acknowledge(up_to, ranges, told);
+        self.settle(&acknowledged, true, told);
     }
 
     fn close(&mut self, stream: StreamId, told: &mut Told) {
-        let before = self.streams.len();
-        self.streams.retain(|s| s.id != stream);
-        if self.streams.len() < before {
-            told.push(Effect::StreamClosed { stream });
+        let closed = self.remove_stream(stream, told);
+        closed.into_iter().for_each(|stream| self.put_notices(stream, told));
+    }
+
+    fn remove_stream(&mut self, stream: StreamId, told: &mut Told) -> Option<Stream> {
+        let at = self.streams.iter().position(|s| s.id == stream)?;
+        told.push(Effect::StreamClosed { stream });
+        Some(self.streams.remove(at))
+    }
+
+    fn put_notices(&mut self, stream: Stream, told: &mut Told) {
+        let Stream { id: stream, owner, receipts, collected, .. } = stream;
+        for (message, number, fate) in receipts.into_iter().skip(collected as usize) {
+            self.put_notice(owner, message, Notice { stream, number: Number(number), fate }, told);
         }
     }
 
@@ -367,6 +655,9 @@ impl Model {
                     mail: Vec::new(),
                     marked: BTreeSet::new(),
                     exposed: BTreeSet::new(),
+                    changes: id.0,
+                    changed_by: 0,
+                    patterns: BTreeSet::new(),
                 });
                 Ok(Answer::Registered { registration: id })
             }
@@ -381,13 +672,19 @@ impl Model {
                     }
                     _ => return Err(Refusal::Malformed("that registration is another name's".into())),
                 };
-                let streams: Vec<_> = self.streams.iter().filter(|s| s.owner == ended).map(|s| s.id).collect();
+                let mut streams: Vec<_> = self.streams.iter().filter(|s| s.owner == ended).map(|s| s.id).collect();
+                streams.sort_unstable();
                 streams.into_iter().for_each(|stream| self.close(stream, told));
                 let at = self.clients.iter().position(|client| client.id == ended).expect("it is held");
                 let client = self.clients.remove(at);
                 if client.epoch > 0 {
                     told.push(Effect::Fenced { registration: ended, epoch: Epoch(client.epoch), by: None });
                 }
+                self.channels.iter_mut().for_each(|channel| {
+                    channel.members.remove(&ended);
+                });
+                let waiting: Vec<Id> = client.waiting().iter().map(|(_, mail)| mail.id).collect();
+                self.settle(&waiting, false, told);
                 Ok(Answer::Deregistered)
             }
             Command::OpenStream { nonce, name } => {
@@ -399,7 +696,16 @@ impl Model {
                 if open.len() as u64 >= u64::from(self.quotas.streams_per_client) {
                     return Err(Refusal::TooManyStreams { quota: self.quotas.streams_per_client });
                 }
-                self.streams.push(Stream { id, owner, nonce, sends: Vec::new(), confirmed: 0, used: time });
+                self.streams.push(Stream {
+                    id,
+                    owner,
+                    nonce,
+                    sends: Vec::new(),
+                    receipts: Vec::new(),
+                    collected: 0,
+                    confirmed: 0,
+                    used: time,
+                });
                 Ok(Answer::StreamOpened { stream: id, registration: owner })
             }
             Command::CloseStream { stream, .. } => {
@@ -426,8 +732,54 @@ impl Model {
                     return Err(Refusal::ReadBySession);
                 }
                 client.last_seen = time;
-                client.acknowledge(up_to, ranges, told);
-                Ok(Answer::Acknowledged { registration, epoch, up_to: Position(client.floor()) })
+                let acknowledged = client.acknowledge(up_to, ranges, told);
+                let up_to = Position(client.floor());
+                self.settle(&acknowledged, true, told);
+                Ok(Answer::Acknowledged { registration, epoch, up_to })
+            }
+            Command::CreateChannel { nonce, channel } => {
+                if !is_channel(channel) {
+                    return Err(Refusal::Malformed(format!(
+                        "{channel:?} is no channel's name: use 1 to 64 of A-Z a-z 0-9 _ - with . between parts"
+                    )));
+                }
+                match self.channels.iter().find(|known| known.name == channel) {
+                    Some(known) if known.nonce == nonce => {}
+                    Some(_) => return Err(Refusal::ChannelExists),
+                    None => {
+                        let members = BTreeSet::new();
+                        self.channels.push(Channel { name: channel.to_owned(), nonce, members });
+                    }
+                }
+                Ok(Answer::Done)
+            }
+            Command::DeleteChannel { channel, .. } => {
+                let before = self.channels.len();
+                self.channels.retain(|known| known.name != channel);
+                if self.channels.len() < before { Ok(Answer::Done) } else { Err(Refusal::NoSuchChannel) }
+            }
+            Command::Enlist { nonce, name, expected, change } => {
+                let id = self.named(name).ok_or(Refusal::NotRegistered)?.id;
+                let client = self.clients.iter_mut().find(|client| client.id == id).expect("it is registered");
+                if client.changed_by == nonce && client.changes > id.0 {
+                    return Ok(Answer::Done);
+                }
+                if client.changes != expected {
+                    return Err(Refusal::EnlistmentsMoved { current: client.changes });
+                }
+                client.changes += 1;
+                client.changed_by = 0;
+                match change {
+                    Enlistment::Join(name) => drop(channel_of(&mut self.channels, name)?.members.insert(id)),
+                    Enlistment::Leave(name) => drop(channel_of(&mut self.channels, name)?.members.remove(&id)),
+                    Enlistment::Subscribe(pattern) if !is_pattern(pattern) => {
+                        return Err(Refusal::Malformed(format!("{pattern:?} is no pattern of channels' names")));
+                    }
+                    Enlistment::Subscribe(pattern) => drop(client.patterns.insert(pattern.to_owned())),
+                    Enlistment::Unsubscribe(pattern) => drop(client.patterns.remove(pattern)),
+                }
+                client.changed_by = nonce;
+                Ok(Answer::Done)
             }
             Command::SetHome { name, home, instead_of, .. } => {
                 name_is_good(home)?;
@@ -557,4 +909,8 @@ fn address_is_good(address: &str) -> Result<(), Refusal> {
         return Err(Refusal::Malformed("an address has 1 to 255 bytes".into()));
     }
     Ok(())
+}
+
+fn channel_of<'a>(channels: &'a mut [Channel], name: &str) -> Result<&'a mut Channel, Refusal> {
+    channels.iter_mut().find(|known| known.name == name).ok_or(Refusal::NoSuchChannel)
 }

@@ -2,11 +2,14 @@
 //! that commands meet. What refers to things that exist is resolved against the model when its turn comes.
 
 use restante::wire::command::Command;
+use restante::wire::sharing::{Enlistment, Target, Terms};
 use restante::wire::{Epoch, Id, Number, Position, Quotas, Time};
 
 use super::model::Model;
 
 pub const NAMES: [&str; 5] = ["a", "b", "ab", "c", "not a name"];
+pub const CHANNELS: [&str; 4] = ["x", "x.y", "z.y", "x."];
+const PATTERNS: [&str; 5] = ["x.*", ">", "*.y", "x", "x.>.y"];
 const CONTENTS: [&[u8]; 4] = [b"", b"x", b"bx", b"a longer one"];
 
 #[derive(Debug, Clone)]
@@ -40,6 +43,11 @@ pub struct Batch {
 #[derive(Debug, Clone)]
 pub enum Operation {
     Send { stream: usize, ahead: i64, confirmed: i64, to: usize, content: usize },
+    Post { stream: usize, ahead: i64, confirmed: i64, to: Whom, receipt: bool, expires: u64, content: usize },
+    Collect { stream: usize, up_to: i64 },
+    CreateChannel { nonce: u128, channel: usize },
+    DeleteChannel { channel: usize },
+    Enlist { nonce: u128, name: usize, ahead: i64, change: usize, what: usize },
     Confirm { stream: usize, confirmed: i64 },
     Acknowledge { client: usize, epoch: i64, up_to: i64, ranges: Vec<(i64, i64)> },
     Register { nonce: u128, name: usize, home: usize },
@@ -62,11 +70,22 @@ pub enum Operation {
     Garbage(Vec<u8>),
 }
 
+/// Who a post goes to.
+#[derive(Debug, Clone)]
+pub enum Whom {
+    Client(usize),
+    Clients(Vec<usize>),
+    Channel(usize),
+    Everybody,
+}
+
 /// How every history begins: with clients, streams and a reader, since nothing much happens before that.
 pub fn opening(quotas: Quotas) -> Step {
     let mut operations = vec![Operation::SetQuotas(Quotas { clients: 4, ..quotas })];
     operations.extend([0, 1, 2].map(|name| Operation::Register { nonce: 0, name, home: 3 }));
     operations.extend([0, 1].map(|name| Operation::Open { nonce: 0, name }));
+    operations.push(Operation::CreateChannel { nonce: 0, channel: 1 });
+    operations.extend([0, 1].map(|name| Operation::Enlist { nonce: 9, name, ahead: 0, change: 0, what: 1 }));
     operations.push(Operation::Attach { nonce: 0, name: 1, home: 3, epoch: 0, resumes: None, window: 2 });
     let batch = Batch { incarnation: 1, boot_ahead: 0, sequence_ahead: 0, operations };
     Step::Entry { later: 0, batches: vec![batch] }
@@ -109,6 +128,40 @@ pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Com
             let last = last(stream);
             let (number, confirmed) = (Number(plus(last + 1, ahead)), Number(plus(last, confirmed)));
             return Some((Command::Send { stream, number, confirmed, to: NAMES[to] }, CONTENTS[content]));
+        }
+        Operation::Post { stream, ahead, confirmed, ref to, receipt, expires, content } => {
+            let stream = pick(&ever.streams, stream);
+            let last = last(stream);
+            let (number, confirmed) = (Number(plus(last + 1, ahead)), Number(plus(last, confirmed)));
+            let to = match to {
+                Whom::Client(name) => Target::Client(NAMES[*name]),
+                Whom::Clients(names) => Target::Clients(names.iter().map(|name| NAMES[*name]).collect()),
+                Whom::Channel(channel) => Target::Channel(CHANNELS[*channel]),
+                Whom::Everybody => Target::Everybody,
+            };
+            return Some((
+                Command::Post { stream, number, confirmed, to, terms: Terms { receipt, expires_ms: expires } },
+                CONTENTS[content],
+            ));
+        }
+        Operation::Collect { stream, up_to } => {
+            let stream = pick(&ever.streams, stream);
+            let known = model.streams.iter().find(|s| s.id == stream);
+            let last = known.map_or(0, |s| s.receipts.len() as u64);
+            Command::CollectReceipts { stream, up_to: plus(last, up_to) }
+        }
+        Operation::CreateChannel { nonce, channel } => Command::CreateChannel { nonce, channel: CHANNELS[channel] },
+        Operation::DeleteChannel { channel } => Command::DeleteChannel { nonce: 8, channel: CHANNELS[channel] },
+        Operation::Enlist { nonce, name, ahead, change, what } => {
+            let name = NAMES[name];
+            let expected = plus(model.named(name).map_or(0, |client| client.changes), ahead);
+            let change = match change {
+                0 => Enlistment::Join(CHANNELS[what % CHANNELS.len()]),
+                1 => Enlistment::Leave(CHANNELS[what % CHANNELS.len()]),
+                2 => Enlistment::Subscribe(PATTERNS[what % PATTERNS.len()]),
+                _ => Enlistment::Unsubscribe(PATTERNS[what % PATTERNS.len()]),
+            };
+            Command::Enlist { nonce, name, expected, change }
         }
         Operation::Confirm { stream, confirmed } => {
             let stream = pick(&ever.streams, stream);

@@ -76,6 +76,7 @@ impl Run {
         let time = self.model.time + later;
         self.model.time = time;
         let mut expected = Told::new();
+        self.model.expire(&mut expected);
         let mut encoded = Vec::new();
         let mut place = 0u16;
         for batch in batches {
@@ -155,7 +156,9 @@ impl Run {
         assert_eq!(totals.waiting_bytes, model.clients.iter().map(|c| c.waiting_bytes()).sum::<u64>());
         assert_eq!(totals.malformed, model.malformed);
         let idle = model.quotas.stream_idle_ms;
-        let due = model.streams.iter().map(|s| s.used + idle).min();
+        let mails = model.clients.iter().flat_map(|client| &client.mail).filter(|mail| !mail.acknowledged);
+        let expires = mails.filter_map(|mail| mail.expires).min();
+        let due = model.streams.iter().map(|s| s.used + idle).chain(expires).min();
         assert_eq!(office.next_due().is_some(), due.is_some());
         assert!(office.next_due().map(|time| time.0) <= due, "never later than something is due");
         let mut servers = model.servers.clone();
@@ -167,7 +170,9 @@ impl Run {
         for (_, incarnation, _) in &model.enrolled {
             assert_eq!(office.is_retired(*incarnation), model.retired.contains(incarnation));
         }
+        assert_eq!((totals.channels, totals.tracked), (model.channels.len() as u64, model.tracked.len() as u64));
         self.compare_clients();
+        self.compare_channels();
         self.compare_homes();
         self.compare_inboxes();
         self.compare_streams();
@@ -200,6 +205,27 @@ impl Run {
             let after = clients.iter().filter(|client| *client.name > *name).count();
             let (rows, more) = office.who(Some(&name), 1);
             assert_eq!((rows.len(), more), (after.min(1), after > 1));
+        }
+    }
+
+    fn compare_channels(&self) {
+        let mut channels: Vec<_> = self.model.channels.iter().collect();
+        channels.sort_by(|a, b| a.name.cmp(&b.name));
+        let (seen, more) = self.office.channels(None, 99);
+        let seen = seen.iter().map(|row| (&*row.name, row.members));
+        assert_eq!(
+            seen.collect::<Vec<_>>(),
+            channels.iter().map(|known| (&*known.name, known.members.len() as u64)).collect::<Vec<_>>()
+        );
+        assert!(!more);
+        for name in operation::CHANNELS {
+            let known = channels.iter().find(|known| known.name == name);
+            let Some(known) = known else {
+                assert_eq!(self.office.members(name, None, 99), None);
+                continue;
+            };
+            let (members, more) = self.office.members(name, None, 99).expect("a channel");
+            assert!(members.iter().map(|member| &member.registration).eq(&known.members) && !more);
         }
     }
 
@@ -239,6 +265,7 @@ impl Run {
                 assert_eq!(d.redelivered, client.marked.contains(position), "position {position}");
                 assert_eq!(d.redelivered, d.position < reader.redelivered_below);
                 assert_eq!(d.content_bytes as usize, mail.content.len());
+                assert_eq!((d.channel.as_deref(), d.notice), (mail.channel.as_deref(), mail.notice));
                 let content = match &seen.content {
                     Content::Memory(content) => content.clone(),
                     Content::Stored(message) => {
@@ -312,6 +339,8 @@ fn owned(effect: &Effect<'_>) -> Effect<'static> {
         Effect::Fenced { registration, epoch, by } => Effect::Fenced { registration, epoch, by },
         Effect::Left { registration, epoch, home } => Effect::Left { registration, epoch, home },
         Effect::StreamClosed { stream } => Effect::StreamClosed { stream },
+        Effect::Expired { registration, position } => Effect::Expired { registration, position },
+        Effect::Delivered { stream, sequence, number, fate } => Effect::Delivered { stream, sequence, number, fate },
         Effect::Skipped { origin, .. } => Effect::Skipped { origin, reason: "" },
     }
 }

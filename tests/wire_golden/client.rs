@@ -1,9 +1,10 @@
 //! Frames between a client and a server, commands aside.
 
 use restante::wire::client::{
-    ClientRow, Delivery, DiskCondition, DiskStatus, REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure, ServerRow,
-    SetAside, Status, StatusDetail,
+    ChannelRow, ClientRow, Delivery, DiskCondition, DiskStatus, Member, REPLY_KIND, REQUEST_KIND, Reply, Request,
+    SendFailure, ServerRow, SetAside, Status, StatusDetail,
 };
+use restante::wire::sharing::{Fate, Notice, Unreached};
 use restante::wire::{ClusterId, Epoch, Number, Position, Refusal, SendOutcome, SendRefusal, Time};
 
 use crate::{Golden, ID, NONCE, name, server, variants};
@@ -13,6 +14,7 @@ mod requests {
     variants!(Request:
         Hello, Ping, Who, Status, Goodbye, AddServer, RemoveServer, TransferLeadership, Backup, ReadBackup, SetDrained,
         Hurry,
+        Channels, Members,
     );
 
     #[test]
@@ -36,6 +38,10 @@ mod requests {
             ("", Request::ReadBackup { nonce: NONCE, backup: 1, offset: 300 }),
             (".on", Request::SetDrained { nonce: NONCE, server: name("b"), drained: true }),
             (".off", Request::SetDrained { nonce: NONCE, server: name("b"), drained: false }),
+            (".first", Request::Channels { nonce: NONCE, after: None, limit: 1000 }),
+            (".more", Request::Channels { nonce: NONCE, after: Some(name("orders")), limit: 1 }),
+            (".first", Request::Members { nonce: NONCE, channel: name("orders"), after: None, limit: 1000 }),
+            (".more", Request::Members { nonce: NONCE, channel: name("orders"), after: Some(ID), limit: 1 }),
         ] {
             golden.frame(&format!("{}{note}", variant(&value)), REQUEST_KIND, &value, b"");
         }
@@ -49,7 +55,7 @@ mod replies {
     variants!(Reply:
         Welcome, Pong, Registered, Deregistered, StreamOpened, StreamClosed, Receipts, SendFailed, Attached, Detached,
         Deliver, Acknowledged, Fenced, Refused, Move, Who, Status, Done, Servers,
-        BackupBegun, BackupPart,
+        BackupBegun, BackupPart, Delivered, Expired, Channels, Members,
     );
 
     fn delivery(position: u64, redelivered: bool, content_bytes: u32) -> Delivery {
@@ -62,6 +68,8 @@ mod replies {
             time: Time(1_700_000_000_000),
             redelivered,
             content_bytes,
+            channel: None,
+            notice: None,
         }
     }
 
@@ -149,9 +157,16 @@ mod replies {
             SendOutcome::Refused(SendRefusal::NoSuchClient),
             SendOutcome::Accepted(Position(128)),
             SendOutcome::Refused(SendRefusal::InboxFull),
+            SendOutcome::Reached { inboxes: 300, full: 1 },
         ];
         let servers = vec![server("a", 8080), server("b", 8081)];
         let deliveries = vec![delivery(1, false, 2), delivery(200, true, 3)];
+        let fate = Fate { acknowledged: 300, ended: 1, expired: 2 };
+        let notice = Some(Notice { stream, number: Number(40), fate });
+        let shared = vec![
+            Delivery { channel: Some(name("orders.new.eu")), ..delivery(1, false, 2) },
+            Delivery { notice, ..delivery(2, false, 0) },
+        ];
         vec![
             ("", Reply::Welcome { cluster: Some(ClusterId(NONCE)), server: name("a"), servers }, b""),
             (".unfounded", Reply::Welcome { cluster: None, server: name("a"), servers: vec![] }, b""),
@@ -182,6 +197,19 @@ mod replies {
             ("", Reply::BackupBegun { nonce }, b""),
             ("", Reply::BackupPart { nonce, offset: 300, last: true }, b"bytes"),
             (".not-yet", Reply::BackupPart { nonce, offset: 0, last: false }, b""),
+            ("", Reply::Delivered { stream, sequence: 300, number: Number(40), fate }, b""),
+            (
+                "",
+                Reply::Channels {
+                    nonce,
+                    channels: vec![ChannelRow { name: name("orders"), members: 300 }],
+                    more: true,
+                },
+                b"",
+            ),
+            ("", Reply::Members { nonce, members: vec![Member { name: name("bob"), registration }], more: false }, b""),
+            ("", Reply::Expired { registration, epoch, position: Position(77) }, b""),
+            (".sharing", Reply::Deliver { registration, epoch, deliveries: shared }, b"\x00x"),
         ]
     }
 
@@ -220,10 +248,10 @@ mod send_failures {
 
 mod outcomes {
     use super::*;
-    variants!(SendOutcome: Accepted, Refused);
+    variants!(SendOutcome: Accepted, Refused, Reached);
     mod refusals {
         use super::*;
-        variants!(SendRefusal: NoSuchClient, InboxFull);
+        variants!(SendRefusal: NoSuchClient, InboxFull, Recipients, NoSuchChannel, TooManyInboxes, NoRoomForReceipt);
         pub const ALL: &[&str] = VARIANTS;
         pub fn name(value: SendRefusal) -> &'static str {
             variant(&value)
@@ -235,8 +263,17 @@ mod outcomes {
         let mut golden = Golden::open("outcomes.hex");
         let accepted = SendOutcome::Accepted(Position(300));
         golden.value(variant(&accepted), &accepted);
+        let reached = SendOutcome::Reached { inboxes: 300, full: 1 };
+        golden.value(variant(&reached), &reached);
         let mut all = Vec::new();
-        for refusal in [SendRefusal::NoSuchClient, SendRefusal::InboxFull] {
+        for refusal in [
+            SendRefusal::NoSuchClient,
+            SendRefusal::InboxFull,
+            SendRefusal::Recipients(Unreached { unknown: 1, full: 1 << 63 }),
+            SendRefusal::NoSuchChannel,
+            SendRefusal::TooManyInboxes { inboxes: 20_000, limit: 16_384 },
+            SendRefusal::NoRoomForReceipt,
+        ] {
             all.push(refusals::name(refusal));
             let value = SendOutcome::Refused(refusal);
             golden.value(&format!("{}.{}", variant(&value), refusals::name(refusal)), &value);
@@ -254,7 +291,8 @@ mod refusals {
         NoLeader, DiskFull, TooManyConnections, Version, WrongCluster, Malformed, NoSuchServer,
         ServerElsewhere, AddressTaken, TooManyServers, LastServer, WouldLoseQuorum, CannotLead, DiskRetired,
         ReadElsewhere, TooManyBackups, BackupEnded, HomeMoved, ReadBySession, ServerIsUp, Drained, NobodyElseServes,
-        DrainedCannotLead,
+        DrainedCannotLead, NoSuchChannel, ChannelExists, TooManyChannels, ChannelFull, TooManyEnlistments, EnlistmentsMoved,
+        Busy,
     );
 
     #[test]
@@ -291,6 +329,13 @@ mod refusals {
             Refusal::Drained,
             Refusal::NobodyElseServes { others: 4, drained: 2, ready: 0 },
             Refusal::DrainedCannotLead,
+            Refusal::NoSuchChannel,
+            Refusal::ChannelExists,
+            Refusal::TooManyChannels { limit: 65_536 },
+            Refusal::ChannelFull { limit: 16_384 },
+            Refusal::TooManyEnlistments { limit: 1024 },
+            Refusal::EnlistmentsMoved { current: 300 },
+            Refusal::Busy,
         ] {
             golden.value(variant(&value), &value);
         }

@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 use restante::wire::command::{Command, decode_content, encode_content};
+use restante::wire::sharing::{Enlistment, Target, Terms};
 use restante::wire::{Epoch, Number, Position, Quotas, Time, frame};
 
 use crate::{Golden, ID, NONCE, variants};
@@ -9,6 +10,7 @@ use crate::{Golden, ID, NONCE, variants};
 variants!(Command:
     Send, Acknowledge, Confirm, Register, Deregister, OpenStream, CloseStream, Attach, Detach, Enroll, SetQuotas, Tick,
         Vanished, AddServer, RemoveServer, SetHome, MoveClients, AttachApart, AcknowledgeApart, SetDrained,
+        Post, CollectReceipts, CreateChannel, DeleteChannel, Enlist,
 );
 
 fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
@@ -37,6 +39,14 @@ fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
         window: 9,
     };
     let send = Command::Send { stream: ID, number: Number(300), confirmed: Number(299), to: "bob" };
+    let post = |to, receipt| Command::Post {
+        stream: ID,
+        number: Number(300),
+        confirmed: Number(299),
+        to,
+        terms: Terms { receipt, expires_ms: 300 },
+    };
+    let enlist = |change| Command::Enlist { nonce: NONCE, name: "alice", expected: 300, change };
     vec![
         ("", send, b"\x00hello"),
         (
@@ -84,6 +94,17 @@ fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
         ),
         ("on", Command::SetDrained { nonce: NONCE, server: "b", drained: true }, b""),
         ("off", Command::SetDrained { nonce: NONCE, server: "b", drained: false }, b""),
+        ("client", post(Target::Client("bob"), true), b"\x00hello"),
+        ("clients", post(Target::Clients(vec!["bob", "carol"]), false), b"\x00hello"),
+        ("channel", post(Target::Channel("orders.new.eu"), false), b"\x00hello"),
+        ("everybody", post(Target::Everybody, false), b"\x00hello"),
+        ("", Command::CollectReceipts { stream: ID, up_to: 300 }, b""),
+        ("", Command::CreateChannel { nonce: NONCE, channel: "orders.new.eu" }, b""),
+        ("", Command::DeleteChannel { nonce: NONCE, channel: "orders.new.eu" }, b""),
+        ("join", enlist(Enlistment::Join("orders.new.eu")), b""),
+        ("leave", enlist(Enlistment::Leave("orders.new.eu")), b""),
+        ("subscribe", enlist(Enlistment::Subscribe("orders.*.eu")), b""),
+        ("unsubscribe", enlist(Enlistment::Unsubscribe("orders.>")), b""),
     ]
 }
 

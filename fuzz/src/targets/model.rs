@@ -13,7 +13,7 @@ mod run;
 use arbitrary::{Arbitrary, Result, Unstructured};
 use restante::wire::Quotas;
 
-use self::operation::{Batch, Operation, Step, opening};
+use self::operation::{Batch, Operation, Step, Whom, opening};
 
 /// More steps than this only make the target slow: the model looks through everything after each.
 const STEPS_MAX: usize = 60;
@@ -93,6 +93,9 @@ fn operation(u: &mut Unstructured<'_>) -> Result<Operation> {
     let client = |u: &mut Unstructured<'_>| u.int_in_range(0..=3usize);
     let stream = |u: &mut Unstructured<'_>| u.int_in_range(0..=4usize);
     let nonce = |u: &mut Unstructured<'_>| Ok::<u128, arbitrary::Error>(u.int_in_range(0..=3u8)?.into());
+    if u.ratio(1, 4)? {
+        return sharing(u);
+    }
     Ok(match u.int_in_range(0..=25)? {
         0..=7 => Operation::Send {
             stream: stream(u)?,
@@ -144,6 +147,37 @@ fn operation(u: &mut Unstructured<'_>) -> Result<Operation> {
             // Where there was one more tick: what is older than these keeps its meaning.
             2 => apart(u)?,
             _ => Operation::Tick,
+        },
+    })
+}
+
+fn sharing(u: &mut Unstructured<'_>) -> Result<Operation> {
+    let named = |u: &mut Unstructured<'_>| -> Result<usize> { Ok(u.int_in_range(0..=4u8)?.into()) };
+    let channel = |u: &mut Unstructured<'_>| -> Result<usize> { Ok(u.int_in_range(0..=3u8)?.into()) };
+    Ok(match u.int_in_range(0..=7)? {
+        0..=3 => Operation::Post {
+            stream: named(u)?,
+            ahead: near(u)?,
+            confirmed: near(u)? - 1,
+            to: match u.int_in_range(0..=3)? {
+                0 => Whom::Client(named(u)?),
+                1 => Whom::Clients((0..=u.int_in_range(0..=2)?).map(|_| named(u)).collect::<Result<_>>()?),
+                2 => Whom::Channel(channel(u)?),
+                _ => Whom::Everybody,
+            },
+            receipt: bool::arbitrary(u)?,
+            expires: if bool::arbitrary(u)? { u.int_in_range(1..=100)? } else { 0 },
+            content: channel(u)?,
+        },
+        4 => Operation::Collect { stream: named(u)?, up_to: near(u)? },
+        5 => Operation::CreateChannel { nonce: u.int_in_range(0..=3u8)?.into(), channel: channel(u)? },
+        6 => Operation::DeleteChannel { channel: channel(u)? },
+        _ => Operation::Enlist {
+            nonce: u128::from(u.int_in_range(0..=3u8)?) + 1,
+            name: named(u)?,
+            ahead: near(u)?,
+            change: channel(u)?,
+            what: named(u)?,
         },
     })
 }

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use restante::post_office::{Change, PostOffice};
 use restante::wire::batch::{Batch, BatchHeader, encode_entry};
 use restante::wire::command::Command;
+use restante::wire::sharing::{Enlistment, Target, Terms};
 use restante::wire::{Epoch, Id, Number, Origin, Position, Quotas, Time};
 
 /// Few names, ids and numbers, so that commands meet.
@@ -95,6 +96,35 @@ enum Step {
         server: u8,
         drained: bool,
     },
+    Post {
+        stream: SmallId,
+        number: u8,
+        confirmed: u8,
+        to: Vec<u8>,
+        whom: u8,
+        receipt: bool,
+        expires: u8,
+        content: Vec<u8>,
+    },
+    CollectReceipts {
+        stream: SmallId,
+        up_to: u64,
+    },
+    CreateChannel {
+        nonce: u8,
+        channel: u8,
+    },
+    DeleteChannel {
+        channel: u8,
+    },
+    Enlist {
+        nonce: u8,
+        name: u8,
+        registration: Option<SmallId>,
+        changes: u8,
+        change: u8,
+        what: u8,
+    },
     /// The rest of the batch is these bytes, whatever they are.
     Bytes(Vec<u8>),
     /// The batch ends here.
@@ -114,6 +144,9 @@ enum Step {
         flush_is_lost: bool,
     },
 }
+
+const CHANNELS: [&str; 4] = ["x", "x.y", "z.y", "x."];
+const PATTERNS: [&str; 5] = ["x.*", ">", "*.y", "x", "x.>.y"];
 
 /// An id made in one of the first entries, or not at all.
 #[derive(Debug, Clone, Copy, Arbitrary)]
@@ -222,6 +255,49 @@ impl Run {
                 }),
                 b"",
             ),
+            Step::Post { stream, number, confirmed, to, whom, receipt, expires, content } => {
+                let (number, confirmed) = (Number(number.into()), Number(confirmed.into()));
+                let first = to.first().copied().unwrap_or_default();
+                let to = match whom % 4 {
+                    0 => Target::Client(name(first)),
+                    1 => Target::Clients(to.iter().map(|n| name(*n)).collect()),
+                    2 => Target::Channel(CHANNELS[usize::from(first) % CHANNELS.len()]),
+                    _ => Target::Everybody,
+                };
+                put(
+                    Command::Post {
+                        stream: stream.id(),
+                        number,
+                        confirmed,
+                        to,
+                        terms: Terms { receipt, expires_ms: expires.into() },
+                    },
+                    &content,
+                );
+            }
+            Step::CollectReceipts { stream, up_to } => {
+                put(Command::CollectReceipts { stream: stream.id(), up_to }, b"");
+            }
+            Step::CreateChannel { nonce, channel } => {
+                let channel = CHANNELS[usize::from(channel) % CHANNELS.len()];
+                put(Command::CreateChannel { nonce: nonce.into(), channel }, b"");
+            }
+            Step::DeleteChannel { channel } => {
+                let channel = CHANNELS[usize::from(channel) % CHANNELS.len()];
+                put(Command::DeleteChannel { nonce: 1, channel }, b"");
+            }
+            Step::Enlist { nonce, name: n, registration, changes, change, what } => {
+                let expected = registration.map_or(0, |id| id.id().0) + u64::from(changes);
+                let channel = CHANNELS[usize::from(what) % CHANNELS.len()];
+                let pattern = PATTERNS[usize::from(what) % PATTERNS.len()];
+                let change = match change % 4 {
+                    0 => Enlistment::Join(channel),
+                    1 => Enlistment::Leave(channel),
+                    2 => Enlistment::Subscribe(pattern),
+                    _ => Enlistment::Unsubscribe(pattern),
+                };
+                put(Command::Enlist { nonce: nonce.into(), name: name(n), expected, change }, b"");
+            }
             Step::Tick => put(Command::Tick, b""),
             Step::Vanished { registration, epoch, home } => {
                 let (registration, epoch) = (registration.id(), Epoch(epoch.into()));

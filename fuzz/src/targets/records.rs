@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use restante::post_office::{Change, PostOffice};
 use restante::wire::batch::{Batch, BatchHeader, encode_entry};
 use restante::wire::command::Command;
+use restante::wire::sharing::{Enlistment, Target, Terms};
 use restante::wire::{Epoch, Id, Number, Origin, Position, Time};
 
 type Records = BTreeMap<Vec<u8>, Bytes>;
@@ -126,7 +127,7 @@ fn apply(records: &mut Records, edit: Edit) {
             records.insert(key, content);
         }
         Edit::New { kind, ids, value } => {
-            let mut key = vec![0, 0, kind % 12];
+            let mut key = vec![0, 0, kind % 17];
             ids.iter().for_each(|id| key.extend_from_slice(&u64::from(*id).to_be_bytes()));
             records.insert(key, value.into());
         }
@@ -159,6 +160,15 @@ fn commands(index: u64) -> Vec<(Command<'static>, &'static [u8])> {
     let nonce = u128::from(index) << 8;
     let stream = Id::at(index, 2);
     let send = |number: u64, to| Command::Send { stream, number: Number(number), confirmed: Number(number / 3), to };
+    let post = |number: u64, to, receipt| Command::Post {
+        stream,
+        number: Number(number),
+        confirmed: Number(number / 3),
+        to,
+        terms: Terms { receipt, expires_ms: number % 2 * 50 },
+    };
+    let enlist =
+        |name, registration: Id, nonce, change| Command::Enlist { nonce, name, expected: registration.0, change };
     let (registration, epoch) = (Id::at(index, 1), Epoch(1));
     let attach = Command::Attach { nonce, name: "b", home: "s", expected: Epoch(0), resumes: None, window: 3 };
     let acknowledge =
@@ -182,6 +192,15 @@ fn commands(index: u64) -> Vec<(Command<'static>, &'static [u8])> {
         (Command::RemoveServer { nonce: nonce + 1, server: "t" }, b""),
         (Command::Vanished { registration, epoch, home: "s" }, b""),
         (Command::Tick, b""),
+        (Command::CreateChannel { nonce, channel: "x.y" }, b""),
+        (enlist("a", Id::at(index, 0), nonce + 1, Enlistment::Join("x.y")), b""),
+        (enlist("b", Id::at(index, 1), nonce + 1, Enlistment::Subscribe("x.*")), b""),
+        (post(6, Target::Channel("x.y"), false), b"to many"),
+        (post(7, Target::Client("b"), true), b"with a receipt"),
+        (post(8, Target::Clients(vec!["a", "nobody"]), false), b"to none"),
+        (post(9, Target::Client("b"), true), b"with another receipt"),
+        (Command::Acknowledge { registration, epoch, up_to: Position(4), ranges: vec![] }, b""),
+        (Command::Acknowledge { registration, epoch, up_to: Position(5), ranges: vec![] }, b""),
     ]
 }
 

@@ -308,6 +308,9 @@ impl Run {
                         assert!(said, "nobody said that {number} was accepted at {}", receipt.position);
                     }
                 }
+                Output::Delivered { token, .. } => {
+                    assert!(self.waiting.remove(&token), "a delivered receipt twice, or nobody asked");
+                }
                 Output::Attached(_) | Output::Room(_) | Output::Arrived(_) | Output::Acknowledged { .. } => {}
                 Output::Finish => {}
             }
@@ -498,6 +501,8 @@ impl Run {
                     time: Time(0),
                     redelivered: position % 2 == 0,
                     content_bytes: (content_bytes % 4).into(),
+                    channel: None,
+                    notice: None,
                 });
                 let deliveries: Vec<_> = deliveries.collect();
                 if content_bytes < 200 {
@@ -624,6 +629,8 @@ impl Run {
             | Request::TransferLeadership { nonce, .. }
             | Request::SetDrained { nonce, .. }
             | Request::Backup { nonce }
+            | Request::Channels { nonce, .. }
+            | Request::Members { nonce, .. }
             | Request::ReadBackup { nonce, .. } => self.nonces.push(nonce),
             Request::Hello { .. } | Request::Ping(_) | Request::Hurry | Request::Goodbye => {}
         }

@@ -121,6 +121,10 @@ impl Hand {
                 Some(Answer::Outcome(SendOutcome::Refused(SendRefusal::InboxFull))) => {
                     self.write(What::Refused { send: send.clone(), why: Why::InboxFull });
                 }
+                Some(Answer::Outcome(other)) => {
+                    let why = Why::Other(format!("a plain send came to {other:?}"));
+                    self.write(What::Refused { send: send.clone(), why });
+                }
                 Some(Answer::Failed(SendFailure::StreamClosed)) => {
                     // An earlier copy may have been carried out before the stream was closed.
                     if answers == 0 {

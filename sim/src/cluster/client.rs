@@ -13,7 +13,7 @@ use restante::client::{Client, ClientSettings, Error, Registration};
 use restante::wire::{Name, Refusal};
 use restante::world::{BoxFuture, World};
 
-use super::{address, asking, by_hand, http, http_reader, reader, renewal, sender};
+use super::{address, asking, by_hand, http, http_reader, reader, renewal, sender, sharing};
 use crate::history::{Journal, Process, What};
 use crate::random::{Stream, stream};
 use crate::scenario::{ClientSeat, Stage, Stages};
@@ -31,7 +31,7 @@ async fn run<W: World>(mut seat: ClientSeat) -> Result<(), String> {
     let mix = seat.plan.mix.clone();
     let client = connect::<W>(&mut seat).await?;
     me.register(&client).await?;
-    let programs = mix.programs + u64::from(me.sends_by_hand) + u64::from(me.browses);
+    let programs = mix.programs + u64::from(me.sends_by_hand) + u64::from(me.browses) + u64::from(me.shares);
     let rest = Arc::new(Rest::new(programs, &seat));
     let mut parts = Vec::new();
     for program in 0..mix.programs {
@@ -46,6 +46,10 @@ async fn run<W: World>(mut seat: ClientSeat) -> Result<(), String> {
         parts.push(boxed(http::run::<W>(branch(&mut seat), me.clone(), rest.clone())));
     } else {
         parts.push(boxed(reader::run::<W>(branch(&mut seat), client.clone(), me.clone())));
+    }
+    if me.shares {
+        let own = if seat.random.random_bool(0.5) { client.clone() } else { connect::<W>(&mut seat).await? };
+        parts.push(boxed(sharing::run::<W>(branch(&mut seat), own, me.clone(), rest.clone())));
     }
     if me.sends_by_hand {
         parts.push(boxed(by_hand::run::<W>(branch(&mut seat), me.clone(), rest)));
@@ -83,6 +87,8 @@ pub(super) struct Me {
     /// It reads by HTTP, and sends by it, too.
     pub(super) browses: bool,
     asks: bool,
+    /// It has channels, sends to many, and asks what becomes of it.
+    shares: bool,
     registration: Mutex<Option<Registration>>,
 }
 
@@ -101,6 +107,7 @@ impl Me {
             sends_by_hand: is(mix.by_hand),
             asks: is(mix.ask),
             browses: is(mix.http),
+            shares: is(mix.share),
             registration: Mutex::default(),
         })
     }

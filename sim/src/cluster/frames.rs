@@ -132,6 +132,21 @@ impl Frames {
             }
             Command::SetDrained { server, drained: true, .. } => format!("Drain server {server}"),
             Command::SetDrained { server, drained: false, .. } => format!("Undrain server {server}"),
+            Command::Post { stream, number, to, terms, .. } => {
+                if let Some(send) = decode_content(&content).ok().and_then(|(_, body)| SendKey::of_body(&body).0) {
+                    self.sends.insert((stream, number), send.clone());
+                    sends.push(send);
+                }
+                let receipt = if terms.receipt { ", with a delivered receipt" } else { "" };
+                format!("Send #{number} to {to:?} ({} B){receipt}", content.len())
+            }
+            Command::CollectReceipts { stream, up_to } => format!("Collect receipts of {stream} behind {up_to}"),
+            Command::CreateChannel { channel, .. } => format!("Create channel {channel}"),
+            Command::DeleteChannel { channel, .. } => format!("Delete channel {channel}"),
+            Command::Enlist { nonce, name, expected, change } => {
+                self.asks(nonce, name);
+                format!("{change:?} for {name}, after {expected} changes")
+            }
             Command::SetQuotas(_) => "Set quotas".to_owned(),
             Command::Tick => "Tick".to_owned(),
         })
@@ -145,6 +160,8 @@ impl Frames {
             Request::Who { .. } => Said::new(Sort::Client, "Who"),
             Request::Status { .. } => Said::new(Sort::Client, "Status"),
             Request::Hurry => Said::new(Sort::Client, "Hurry"),
+            Request::Channels { .. } => Said::new(Sort::Client, "Channels"),
+            Request::Members { channel, .. } => Said::new(Sort::Client, format!("Members of {channel}")),
             Request::Goodbye => Said::new(Sort::Hello, "Goodbye"),
             Request::AddServer { server, .. } => {
                 Said::new(Sort::Client, format!("Add server {} at {}", server.name, server.address))
@@ -173,6 +190,17 @@ impl Frames {
                 self.registrations.insert(registration, self.asker(nonce));
                 client(format!("Registered {}", self.owner(registration)))
             }
+            Reply::Delivered { stream, number, fate, .. } => {
+                let sends = self.sends.get(&(stream, number)).cloned().into_iter().collect();
+                let (acknowledged, ended) = (fate.acknowledged, fate.ended + fate.expired);
+                let text = format!("Send #{number} was acknowledged by {acknowledged}, {ended} were gone");
+                Said { sort: Sort::Client, text, sends }
+            }
+            Reply::Expired { registration, position, .. } => {
+                client(format!("Position {position} of {} has expired", self.owner(registration)))
+            }
+            Reply::Channels { channels, .. } => client(format!("{} channels", channels.len())),
+            Reply::Members { members, .. } => client(format!("{} members", members.len())),
             Reply::Done { .. } => client("Done".to_owned()),
             Reply::BackupBegun { .. } => client("The backup has begun".to_owned()),
             Reply::BackupPart { last, .. } => {
@@ -227,6 +255,7 @@ impl Frames {
             .map(|(number, outcome)| match outcome {
                 SendOutcome::Accepted(position) => format!("{number} at {position}"),
                 SendOutcome::Refused(why) => format!("{number}: {why}"),
+                SendOutcome::Reached { inboxes, full } => format!("{number} in {inboxes} inboxes, {full} were full"),
             })
             .collect();
         let text = format!("Receipt {}", shortened(&told));

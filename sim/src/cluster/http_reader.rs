@@ -184,6 +184,12 @@ impl Reader {
                 number: number("number"),
                 send,
                 digest,
+                message: number("message_id"),
+                channel: message["channel"].as_str().map(str::to_owned),
+                notice: message["receipt"]["acknowledged"].as_u64().map(|acknowledged| {
+                    let ended = message["receipt"]["ended"].as_u64().unwrap_or(0);
+                    (acknowledged as u32, ended as u32)
+                }),
             });
         }
         Ok(())

@@ -13,6 +13,7 @@ mod operator;
 mod reader;
 mod renewal;
 mod sender;
+mod sharing;
 
 use std::time::Duration;
 

@@ -212,6 +212,9 @@ impl<W: World> Reader<W> {
             number: delivery.number.0,
             send,
             digest,
+            message: delivery.message.0,
+            channel: delivery.channel.map(|channel| channel.to_string()),
+            notice: delivery.notice.map(|notice| (notice.fate.acknowledged, notice.fate.ended + notice.fate.expired)),
         });
     }
 

@@ -257,6 +257,7 @@ fn write_outcome(
             SendError::Unknown(_) => What::Unknown { send },
             SendError::Refused(SendRefusal::NoSuchClient) => What::Refused { send, why: Why::NoSuchClient },
             SendError::Refused(SendRefusal::InboxFull) => What::Refused { send, why: Why::InboxFull },
+            error @ SendError::Refused(_) => What::Refused { send, why: Why::Other(error.to_string()) },
             SendError::NotSent(_) => What::Refused { send, why: Why::NotSent },
             SendError::Failed(SendFailure::StreamClosed) => What::Refused { send, why: Why::StreamClosed },
             error @ SendError::Failed(_) => What::Refused { send, why: Why::Other(error.to_string()) },

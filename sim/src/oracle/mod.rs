@@ -5,7 +5,7 @@
 //! without an answer, a registration that may have ended) is never held against anybody.
 //!
 //! Two more look at servers, since they tell of what clients cannot see: [`raft`] at their logs and votes, and
-//! [`bounded`] at their sizes. [`names`] says which registration a name stood for.
+//! [`bounded`] at their sizes. [`sharing`] says what the promises mean for what goes to many. [`names`] says which registration a name stood for.
 
 pub(crate) mod available;
 pub(crate) mod bounded;
@@ -18,6 +18,7 @@ mod once;
 mod one_reader;
 mod order;
 pub(crate) mod raft;
+mod sharing;
 
 use std::fmt;
 
@@ -50,7 +51,7 @@ impl Promise {
 
     /// What breaks this promise in the history of a run of `plan`.
     pub fn check(self, history: &History, plan: &Plan) -> Vec<Violation> {
-        let texts = match self {
+        let mut texts = match self {
             Self::Durable => durable::check(history),
             Self::Once => once::check(history),
             Self::Order => order::check(history),
@@ -59,6 +60,7 @@ impl Promise {
             Self::Available => available::check(history, plan),
             Self::Bounded => bounded::check(history, plan.mix.inbox),
         };
+        texts.extend(sharing::check(history, self));
         texts.into_iter().map(|text| Violation { promise: self, text }).collect()
     }
 }

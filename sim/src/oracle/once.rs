@@ -98,7 +98,7 @@ impl<'a> Check<'a> {
                     let place = self.names.of_send(send).unwrap_or_default();
                     (send, "accepted at", (place, *position))
                 }
-                What::Delivered { session, inbox, position, send: Some(send), .. } => {
+                What::Delivered { session, inbox, position, send: Some(send), .. } if !send.is_shared() => {
                     let place = (inbox.as_str(), self.names.of_session(*session));
                     (send, "delivered from", (place, *position))
                 }

@@ -44,6 +44,8 @@ pub struct Mix {
     pub ask: u64,
     /// Clients that read by HTTP, and send by it besides.
     pub http: u64,
+    /// Clients that join channels, send to many, and ask what becomes of it.
+    pub share: u64,
     /// Sends, of a thousand, with a body about as large as it may be.
     pub large: u64,
     /// Messages that may wait in one inbox.
@@ -71,6 +73,7 @@ impl Default for Mix {
             by_hand: 0,
             ask: 0,
             http: 0,
+            share: 0,
             large: 0,
             inbox: limits::INBOX_MESSAGES_DEFAULT,
             window: u64::from(limits::STREAM_WINDOW_DEFAULT),
@@ -80,7 +83,7 @@ impl Default for Mix {
 }
 
 /// The word of each setting that is a number, where it is, and its bounds.
-type Numbers = [(&'static str, fn(&mut Mix) -> &mut u64, RangeInclusive<u64>); 17];
+type Numbers = [(&'static str, fn(&mut Mix) -> &mut u64, RangeInclusive<u64>); 18];
 
 const NUMBERS: Numbers = [
     ("programs", |mix| &mut mix.programs, 1..=8),
@@ -96,6 +99,7 @@ const NUMBERS: Numbers = [
     ("by-hand", |mix| &mut mix.by_hand, 0..=100),
     ("ask", |mix| &mut mix.ask, 0..=100),
     ("http", |mix| &mut mix.http, 0..=100),
+    ("share", |mix| &mut mix.share, 0..=100),
     ("large", |mix| &mut mix.large, 0..=1000),
     ("inbox", |mix| &mut mix.inbox, 1..=u64::MAX),
     // A client keeps a little below it.
@@ -123,6 +127,13 @@ impl Mix {
     pub(super) fn draw_http(&mut self, random: &mut Stream) {
         if random.random_bool(0.25) {
             self.http = random.random_range(1..=100);
+        }
+    }
+
+    /// Draws how many clients share, in some of the plans.
+    pub(super) fn draw_share(&mut self, random: &mut Stream) {
+        if random.random_bool(0.5) {
+            self.share = random.random_range(1..=100);
         }
     }
 
@@ -214,6 +225,7 @@ pub(super) mod tests {
     fn drawn(seed: u64) -> Mix {
         let mut mix = Mix::draw(&mut stream(seed, "mix"));
         mix.draw_http(&mut stream(seed, "http"));
+        mix.draw_share(&mut stream(seed, "share"));
         mix
     }
 

@@ -17,6 +17,10 @@ pub(super) struct Progress {
     undelivered: BTreeMap<SendKey, Sent>,
     /// Accepted and not delivered, and nobody asked for the end of their recipients.
     accepted: BTreeSet<SendKey>,
+    /// Sends to many that were accepted for so many inboxes, and the names of those that they have come to. While nobody
+    /// has asked for the end of a registration.
+    shared: BTreeMap<SendKey, (usize, BTreeSet<String>)>,
+    renewed: bool,
     /// How many questions for the end of a name are on their way.
     endings: BTreeMap<String, u32>,
 }
@@ -36,6 +40,8 @@ impl Progress {
             open: BTreeSet::new(),
             undelivered: BTreeMap::new(),
             accepted: BTreeSet::new(),
+            shared: BTreeMap::new(),
+            renewed: false,
             endings: BTreeMap::new(),
         }
     }
@@ -43,7 +49,15 @@ impl Progress {
     /// Whether all that is missing in `stage`, as far as was read, is the arrival of what was accepted. When the service
     /// has been calm and live for as long as the plan allows, that is a loss.
     pub(super) fn only_arrivals_are_missing(&self, stage: Stage) -> bool {
-        self.restless(stage).next().is_none() && self.open.is_empty() && !self.accepted.is_empty()
+        self.restless(stage).next().is_none() && self.open.is_empty() && self.has_to_arrive()
+    }
+
+    fn has_to_arrive(&self) -> bool {
+        !self.accepted.is_empty() || self.late().next().is_some()
+    }
+
+    fn late(&self) -> impl Iterator<Item = &SendKey> {
+        self.shared.iter().filter(|(_, (inboxes, came))| came.len() < *inboxes && !self.renewed).map(|(send, _)| send)
     }
 
     fn restless(&self, stage: Stage) -> impl Iterator<Item = &str> {
@@ -67,7 +81,10 @@ impl Progress {
         }
         match self.accepted.first() {
             Some(send) => Err(format!("{} accepted sends have not arrived, {send} among them", self.accepted.len())),
-            None => Ok(()),
+            None => match self.late().next() {
+                Some(send) => Err(format!("{} sends to many have not arrived, {send} among them", self.late().count())),
+                None => Ok(()),
+            },
         }
     }
 
@@ -88,6 +105,26 @@ impl Progress {
                     self.accepted.insert(send.clone());
                 }
             }
+            What::Posted { send, expires, .. } => {
+                self.open.insert((entry.process.clone(), send.clone()));
+                if !expires {
+                    self.shared.insert(send.clone(), (0, BTreeSet::new()));
+                }
+            }
+            What::Reached { send, inboxes, .. } => {
+                self.open.remove(&(entry.process.clone(), send.clone()));
+                if let Some(shared) = self.shared.get_mut(send) {
+                    shared.0 = *inboxes as usize;
+                }
+            }
+            What::NotReached { send, .. } | What::PostUnknown { send } => {
+                self.open.remove(&(entry.process.clone(), send.clone()));
+            }
+            What::Delivered { inbox, send: Some(send), .. } if send.is_shared() => {
+                if let Some(shared) = self.shared.get_mut(send) {
+                    shared.1.insert(inbox.clone());
+                }
+            }
             What::Refused { send, .. } | What::Unknown { send } => {
                 self.open.remove(&(entry.process.clone(), send.clone()));
             }
@@ -96,6 +133,7 @@ impl Progress {
                 self.undelivered.remove(send);
             }
             What::Deregistering { name, .. } => {
+                self.renewed = true;
                 *self.endings.entry(name.clone()).or_default() += 1;
                 for (send, sent) in self.undelivered.iter_mut().filter(|(_, sent)| sent.to == *name) {
                     sent.excused = true;

@@ -43,6 +43,20 @@ fn told(what: &What) -> (Kind, String, Option<&SendKey>) {
             let text = format!("receives {what} from position {position} of {inbox} (session {session}){again}");
             (Kind::Delivered, text, send.as_ref())
         }
+        What::Created { channel } => (Kind::Client, format!("knows of channel {channel}"), None),
+        What::Enlisting { change, .. } => (Kind::Client, format!("asks for {change:?}"), None),
+        What::Enlisted { .. } => (Kind::Client, "has what it asked for of channels".to_owned(), None),
+        What::Posted { send, to, .. } => (Kind::Sent, format!("sends {send} to {to:?}"), Some(send)),
+        What::Reached { send, inboxes, full } => {
+            let text = format!("has the receipt of {send}: in {inboxes} inboxes, {full} were full");
+            (Kind::Receipt, text, Some(send))
+        }
+        What::NotReached { send, why } => (Kind::Refused, format!("{send} reached nobody: {why:?}"), Some(send)),
+        What::PostUnknown { send } => (Kind::Refused, format!("does not know what became of {send}"), Some(send)),
+        What::Receipted { send, acknowledged, ended } => {
+            let text = format!("is told of {send}: {acknowledged} acknowledged it, {ended} were gone");
+            (Kind::Receipt, text, Some(send))
+        }
         What::Acknowledged { session, inbox, from, to } => {
             let range = if *from <= 1 { format!("up to {to}") } else { format!("{from}..{to}") };
             (Kind::Acknowledged, format!("acknowledges {range} of {inbox} (session {session})"), None)

@@ -165,7 +165,19 @@ impl Reader {
             for (position, redelivered, letter) in letters {
                 let (send, digest) = SendKey::of_body(&letter.body);
                 let (from, number, inbox) = (letter.from, letter.number, inbox.clone());
-                self.write(What::Delivered { session, inbox, position, redelivered, from, number, send, digest });
+                self.write(What::Delivered {
+                    session,
+                    inbox,
+                    position,
+                    redelivered,
+                    from,
+                    number,
+                    send,
+                    digest,
+                    message: 0,
+                    channel: None,
+                    notice: None,
+                });
                 after = position;
             }
             // Often enough that a later reader finds some that are not acknowledged.

@@ -7,7 +7,7 @@
 //! * [`link`]: the connection: greeting, silence, moving
 //! * [`servers`]: which server is next
 //! * [`requests`]: what has one answer, found by its nonce
-//! * [`sending`], [`reopening`] and [`stream`]: send streams
+//! * [`sending`], [`reopening`], [`tracking`] and [`stream`]: send streams
 //! * [`reading`] and [`inbox`]: inboxes
 //!
 //! What is unanswered when a connection dies is sent again on the next one, in order. That is safe for everything:
@@ -24,6 +24,7 @@ mod servers;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tracking;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -35,14 +36,15 @@ use rand::{Rng, SeedableRng};
 use self::link::Link;
 use self::reading::Inboxes;
 pub(crate) use self::reading::Next;
-pub(crate) use self::requests::Operation;
 use self::requests::{Ask, Requests};
+pub(crate) use self::requests::{Change, Operation, Sharing};
 pub(crate) use self::sending::Sending;
 use self::sending::Streams;
 use super::message::{Receipt, Registration};
-use super::{ClientSettings, Doubt, Error, SendError};
-use crate::wire::client::{ClientRow, REPLY_KIND, Reply, Status, StatusDetail};
+use super::{ClientSettings, Doubt, Error, NoDelivery, SendError};
+use crate::wire::client::{ChannelRow, ClientRow, Member, REPLY_KIND, Reply, Status, StatusDetail};
 use crate::wire::frame::{self, Frame};
+use crate::wire::sharing::Fate;
 use crate::wire::{Name, Nonce, Number, Refusal, ServerAddress};
 
 /// Names a future of the driver that waits for an answer or a receipt. The session only hands it back.
@@ -61,6 +63,8 @@ pub(crate) enum Output {
     Answered { token: Token, result: Result<Answer, Error> },
     /// A send is answered, or given up. `token` is `None` if nobody waits for it.
     Receipt { token: Option<Token>, number: Number, result: Result<Receipt, SendError> },
+    /// What became of a send at its recipients, or why that is not told here.
+    Delivered { token: Token, result: Result<Fate, NoDelivery> },
     /// That stream, or with `None` any stream, may have room for another send, or has ended.
     Room(Option<usize>),
     /// That inbox has deliveries, or has ended.
@@ -85,6 +89,14 @@ pub(crate) enum Answer {
         more: bool,
     },
     Status(Box<Status>),
+    Channels {
+        channels: Vec<ChannelRow>,
+        more: bool,
+    },
+    Members {
+        members: Vec<Member>,
+        more: bool,
+    },
     /// By which name the backup is read.
     BackupBegun(Nonce),
     BackupPart {
@@ -198,6 +210,7 @@ impl Session {
                 self.deliver(registration, epoch, deliveries, contents)?;
             }
             Reply::Acknowledged { registration, epoch, up_to } => self.acknowledged(registration, epoch, up_to),
+            Reply::Expired { registration, epoch, position } => self.expired(registration, epoch, position),
             Reply::Fenced { registration, epoch, by } => self.fenced(registration, epoch, by),
             Reply::Who { nonce, clients, more } => {
                 if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Who { .. }))? {
@@ -209,7 +222,7 @@ impl Session {
                     self.answer(asked.token, Ok(Answer::Status(status)));
                 }
             }
-            Reply::Done { nonce } => self.take_done(nonce, |ask| matches!(ask, Ask::Operate(_)))?,
+            Reply::Done { nonce } => self.take_done(nonce, |ask| matches!(ask, Ask::Operate(_) | Ask::Share(_)))?,
             Reply::BackupBegun { nonce } => {
                 if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Backup))? {
                     self.answer(asked.token, Ok(Answer::BackupBegun(nonce)));
@@ -218,6 +231,19 @@ impl Session {
             Reply::BackupPart { nonce, offset, last } => {
                 if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::ReadBackup { .. }))? {
                     self.answer(asked.token, Ok(Answer::BackupPart { offset, bytes: contents, last }));
+                }
+            }
+            Reply::Delivered { stream, sequence, number, fate } => {
+                self.delivered(now, stream, sequence, number, fate)?;
+            }
+            Reply::Channels { nonce, channels, more } => {
+                if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Channels { .. }))? {
+                    self.answer(asked.token, Ok(Answer::Channels { channels, more }));
+                }
+            }
+            Reply::Members { nonce, members, more } => {
+                if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Members { .. }))? {
+                    self.answer(asked.token, Ok(Answer::Members { members, more }));
                 }
             }
             Reply::Servers { servers } => {
@@ -236,6 +262,7 @@ impl Session {
             self.due = None;
             self.tick_requests(now);
             self.tick_streams(now);
+            self.tick_tracking(now);
             self.tick_inboxes(now);
         }
         if self.closing.is_some_and(|until| until <= now) {
@@ -324,6 +351,9 @@ impl Session {
             self.put_request(id);
         }
         self.ready_streams();
+        if self.streams.all.iter().any(|(_, stream)| stream.tracking.is_due(Duration::ZERO)) {
+            self.arm(Duration::ZERO);
+        }
         for asked in self.requests.take_starts() {
             self.answer(asked.token, Ok(Answer::Started));
         }
@@ -381,6 +411,25 @@ impl Session {
 
     pub(crate) fn who(&mut self, now: Duration, after: Option<Name>, limit: u32, token: Token) {
         self.ask(now, Ask::Who { after, limit }, token);
+    }
+
+    pub(crate) fn share(&mut self, now: Duration, sharing: Sharing, token: Token) {
+        self.ask(now, Ask::Share(sharing), token);
+    }
+
+    pub(crate) fn channels(&mut self, now: Duration, after: Option<Name>, limit: u32, token: Token) {
+        self.ask(now, Ask::Channels { after, limit }, token);
+    }
+
+    pub(crate) fn members(
+        &mut self,
+        now: Duration,
+        channel: Name,
+        after: Option<crate::wire::RegistrationId>,
+        limit: u32,
+        token: Token,
+    ) {
+        self.ask(now, Ask::Members { channel, after, limit }, token);
     }
 
     pub(crate) fn operate(&mut self, now: Duration, operation: Operation, token: Token) {

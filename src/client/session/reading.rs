@@ -200,6 +200,13 @@ impl Session {
         Ok(())
     }
 
+    /// A message expired that was delivered: if the application has not taken it, it is not to get it any more.
+    pub(super) fn expired(&mut self, registration: RegistrationId, epoch: Epoch, position: Position) {
+        if let Some(&key) = self.inboxes.readers.get(&(registration, epoch)) {
+            self.inboxes.all[key].queue.retain(|delivery| delivery.position != position);
+        }
+    }
+
     /// The next thing that an inbox has for the application, which takes it.
     pub(crate) fn next_delivery(&mut self, key: usize) -> Next {
         let Some(inbox) = self.inboxes.all.get_mut(key) else { return Next::Ended(None) };
@@ -461,7 +468,8 @@ impl Session {
 
 fn unpack(delivery: client::Delivery, content: Bytes) -> Delivery {
     let decoded = decode_content(&content);
-    let malformed = decoded.is_err();
+    // What became of a message is told without a content.
+    let malformed = decoded.is_err() && delivery.notice.is_none();
     let (headers, body) = decoded.unwrap_or((Vec::new(), content));
     Delivery {
         position: delivery.position,
@@ -471,6 +479,8 @@ fn unpack(delivery: client::Delivery, content: Bytes) -> Delivery {
         number: delivery.number,
         time: delivery.time,
         redelivered: delivery.redelivered,
+        channel: delivery.channel,
+        notice: delivery.notice,
         headers,
         body,
         malformed,

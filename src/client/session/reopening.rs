@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use super::requests::Ask;
 use super::stream::{State, Stream};
 use super::{Answer, Doubt, Error, Output, SendError, Session, Token};
+use crate::client::NoDelivery;
 use crate::wire::client::SendFailure;
 use crate::wire::command::Command;
 use crate::wire::{Nonce, Number, Refusal, RegistrationId, StreamId, frame};
@@ -16,7 +17,8 @@ impl Session {
     /// answered so, is in no inbox: it goes into a new stream. If there may be other copies, nobody can say.
     pub(super) fn stream_closed(&mut self, now: Duration, key: usize, number: Number) {
         let stream = &mut self.streams.all[key];
-        if stream.state != State::Open {
+        // Asked for receipts, the cluster says so as of number 0: of sends that are on their way it has yet to say.
+        if stream.state != State::Open || (number.0 == 0 && !stream.slots.is_empty()) {
             return;
         }
         if let Some(id) = stream.id.take() {
@@ -24,6 +26,7 @@ impl Session {
         }
         stream.state = State::Expired;
         if stream.slots.is_empty() {
+            self.track_no_more(key, None);
             return self.close_stream_if_done(now, key);
         }
         let once = stream.doubtful <= stream.base && stream.slots.iter().all(|slot| !slot.answered);
@@ -45,7 +48,9 @@ impl Session {
         let stream = &mut self.streams.all[key];
         stream.state = State::Lost(error);
         stream.wanted = false;
-        for number in stream.base..stream.next() {
+        let numbers = stream.base..stream.next();
+        self.track_no_more(key, None);
+        for number in numbers {
             self.settle(key, number, Err(result.clone()));
         }
         self.outputs.push_back(Output::Room(Some(key)));
@@ -81,6 +86,9 @@ impl Session {
         }
         self.streams.by_id.insert(id, key);
         self.renumber(key, id);
+        if self.streams.all[key].tracking.is_due(now) {
+            self.arm(now);
+        }
         self.streams.make_ready(key);
         if std::mem::take(&mut self.streams.all[key].wanted) {
             self.outputs.push_back(Output::Room(Some(key)));
@@ -97,14 +105,25 @@ impl Session {
         for (number, slot) in (1..).zip(&mut slots) {
             let payload = slot.frame.slice(frame::HEADER_BYTES..);
             let decoded = Command::decode(&payload);
-            let Ok((Command::Send { to, .. }, content)) = decoded else { unreachable!("a frame of our own") };
+            let Ok((mut command, content)) = decoded else { unreachable!("a frame of our own") };
+            if let Command::Send { stream, number: n, confirmed, .. }
+            | Command::Post { stream, number: n, confirmed, .. } = &mut command
+            {
+                (*stream, *n, *confirmed) = (id, Number(number), Number(0));
+            }
             let put = |buffer: &mut BytesMut| buffer.extend_from_slice(&content);
-            let frame = self.streams.encode(id, number, 0, to, &put, slot.frame.len() + 32);
+            let frame = self.streams.encode(&command, &put, slot.frame.len() + 32);
             self.streams.pending = self.streams.pending + frame.len() - slot.frame.len();
             slot.frame = frame;
         }
         let stream = &mut self.streams.all[key];
+        let (tracking, late) = stream.tracking.renumber(stream.base);
+        for (_, token) in late {
+            self.outputs.push_back(Output::Delivered { token, result: Err(NoDelivery::StreamClosed) });
+        }
+        let stream = &mut self.streams.all[key];
         *stream = Stream {
+            tracking,
             registration: stream.registration,
             id: Some(id),
             state: State::Open,

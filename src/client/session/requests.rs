@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use super::{Answer, Error, RETRY_PAUSE, Session, Token, is_passing};
 use crate::wire::client::{REQUEST_KIND, Request, StatusDetail};
 use crate::wire::command::Command;
+use crate::wire::sharing::Enlistment;
 use crate::wire::{Id, Name, Nonce, Refusal, RegistrationId, ServerAddress, StreamId, frame};
 
 /// What was asked.
@@ -47,6 +48,16 @@ pub(super) enum Ask {
     },
     Status(StatusDetail),
     Operate(Operation),
+    Share(Sharing),
+    Channels {
+        after: Option<Name>,
+        limit: u32,
+    },
+    Members {
+        channel: Name,
+        after: Option<RegistrationId>,
+        limit: u32,
+    },
     Backup,
     /// At another server than the one where it was begun it is refused.
     ReadBackup {
@@ -64,6 +75,44 @@ pub(crate) enum Operation {
     Drain { server: Name, drained: bool },
 }
 
+/// What is asked about channels, and is done when it is answered.
+#[derive(Debug, Clone)]
+pub(crate) enum Sharing {
+    Create(Name),
+    Delete(Name),
+    Enlist {
+        name: Name,
+        change: Change,
+        /// How many changes there were, as far as is known.
+        expected: u64,
+        /// Attempts that found another number.
+        attempts: u32,
+    },
+}
+
+/// A change of what a client gets.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    Join(Name),
+    Leave(Name),
+    Subscribe(String),
+    Unsubscribe(String),
+}
+
+impl Change {
+    fn wire(&self) -> Enlistment<'_> {
+        match self {
+            Change::Join(channel) => Enlistment::Join(channel),
+            Change::Leave(channel) => Enlistment::Leave(channel),
+            Change::Subscribe(pattern) => Enlistment::Subscribe(pattern),
+            Change::Unsubscribe(pattern) => Enlistment::Unsubscribe(pattern),
+        }
+    }
+}
+
+/// Attempts that find what a client has joined changed: more than that many requests that change it at the same time.
+const ENLIST_ATTEMPTS: u32 = 16;
+
 impl Ask {
     pub(super) fn what(&self) -> &'static str {
         match self {
@@ -77,6 +126,11 @@ impl Ask {
             Ask::Barrier { .. } => "flushing acknowledgements",
             Ask::Who { .. } => "asking who is there",
             Ask::Status(_) => "asking for the status",
+            Ask::Share(Sharing::Create(_)) => "creating a channel",
+            Ask::Share(Sharing::Delete(_)) => "deleting a channel",
+            Ask::Share(Sharing::Enlist { .. }) => "changing what a client has joined",
+            Ask::Channels { .. } => "asking for the channels",
+            Ask::Members { .. } => "asking for the members of a channel",
             Ask::Backup => "beginning a backup",
             Ask::ReadBackup { .. } => "reading a backup",
             Ask::Operate(Operation::Add(_)) => "adding a server",
@@ -171,7 +225,10 @@ impl Requests {
             asked.doubtful |= std::mem::take(&mut asked.sent);
             asked.retry = None;
         }
-        self.take_if(|asked| asked.doubtful && matches!(asked.ask, Ask::Deregister { registration: None, .. }))
+        self.take_if(|asked| {
+            let any = matches!(asked.ask, Ask::Deregister { registration: None, .. } | Ask::Share(Sharing::Delete(_)));
+            asked.doubtful && any
+        })
     }
 
     /// Whether something waits that is to go out behind that inbox's acknowledgements.
@@ -225,7 +282,13 @@ impl Session {
                 Some(name) => Command::OpenStream { nonce, name }.put(control, &[]),
                 None => return,
             },
-            Ask::CloseStream { id, .. } => Command::CloseStream { nonce, stream: *id }.put(control, &[]),
+            Ask::CloseStream { id, stream } => {
+                // What has come need not come into the inbox besides.
+                if let Some(stream) = self.streams.all.get_mut(*stream).filter(|stream| stream.tracking.is_behind()) {
+                    stream.tracking.put(Duration::ZERO, *id, control);
+                }
+                Command::CloseStream { nonce, stream: *id }.put(control, &[]);
+            }
             Ask::Attach { inbox } => match self.inboxes.attach_command(*inbox, nonce, home) {
                 Some(command) => command.put(control, &[]),
                 None => return,
@@ -238,6 +301,19 @@ impl Session {
             }
             Ask::Status(detail) => {
                 frame::put(control, REQUEST_KIND, &Request::Status { nonce, detail: *detail }, &[]);
+            }
+            Ask::Share(Sharing::Create(channel)) => Command::CreateChannel { nonce, channel }.put(control, &[]),
+            Ask::Share(Sharing::Delete(channel)) => Command::DeleteChannel { nonce, channel }.put(control, &[]),
+            Ask::Share(Sharing::Enlist { name, change, expected, .. }) => {
+                Command::Enlist { nonce, name, expected: *expected, change: change.wire() }.put(control, &[]);
+            }
+            Ask::Channels { after, limit } => {
+                let request = Request::Channels { nonce, after: after.clone(), limit: *limit };
+                frame::put(control, REQUEST_KIND, &request, &[]);
+            }
+            Ask::Members { channel, after, limit } => {
+                let request = Request::Members { nonce, channel: channel.clone(), after: *after, limit: *limit };
+                frame::put(control, REQUEST_KIND, &request, &[]);
             }
             Ask::Backup => frame::put(control, REQUEST_KIND, &Request::Backup { nonce }, &[]),
             Ask::ReadBackup { backup, offset } => {
@@ -291,6 +367,13 @@ impl Session {
             asked.sent = false;
             self.requests.put_back(asked);
             return self.arm(now + RETRY_PAUSE);
+        }
+        if let (Ask::Share(Sharing::Enlist { expected, attempts, .. }), Refusal::EnlistmentsMoved { current }) =
+            (&mut asked.ask, &refusal)
+            && *attempts < ENLIST_ATTEMPTS
+        {
+            (*expected, *attempts) = (*current, *attempts + 1);
+            return self.ask_anew(asked);
         }
         match asked.ask {
             Ask::OpenStream { stream } => self.stream_refused(now, asked.token, stream, refusal),

@@ -10,10 +10,11 @@ use slab::Slab;
 use super::requests::Ask;
 use super::stream::{Slot, State, Stream};
 use super::{Answer, Doubt, Error, Output, Receipt, SendError, Session, TRANSMIT_BYTES, Token};
-use crate::client::Message;
+use crate::client::{Message, Recipients};
 use crate::wire::client::SendFailure;
 use crate::wire::command::Command;
-use crate::wire::{Name, Nonce, Number, Refusal, SendOutcome, StreamId, frame};
+use crate::wire::sharing::Terms;
+use crate::wire::{Name, Nonce, Number, Position, Refusal, SendOutcome, StreamId, frame};
 
 /// The client's send streams, by the key that its handle holds.
 #[derive(Debug, Default)]
@@ -74,20 +75,11 @@ impl Streams {
         }
     }
 
-    pub(super) fn encode(
-        &mut self,
-        stream: StreamId,
-        number: u64,
-        confirmed: u64,
-        to: &str,
-        content: &dyn Fn(&mut BytesMut),
-        size: usize,
-    ) -> Bytes {
+    pub(super) fn encode(&mut self, command: &Command<'_>, content: &dyn Fn(&mut BytesMut), size: usize) -> Bytes {
         if self.arena.capacity() - self.arena.len() < size {
             self.arena = BytesMut::with_capacity(if size > CHUNK_BYTES / 4 { size } else { CHUNK_BYTES });
         }
         debug_assert!(self.arena.is_empty(), "whatever was encoded was split off");
-        let command = Command::Send { stream, number: Number(number), confirmed: Number(confirmed), to };
         command.put(&mut self.arena, &[]);
         content(&mut self.arena);
         let length = (self.arena.len() - 4) as u32;
@@ -139,6 +131,7 @@ impl Session {
             (State::Open, Some(id)) => {
                 stream.state = State::Closing;
                 stream.closing = Some(None);
+                self.track_no_more(key, None);
                 let deadline = now + self.settings.timeout;
                 self.arm(deadline);
                 self.ask_with(Ask::CloseStream { stream: key, id }, token, token.is_some().then_some(deadline));
@@ -153,6 +146,47 @@ impl Session {
 
     /// Hands in a message. Its receipt comes as [`Output::Receipt`] with `token`.
     pub(crate) fn send(&mut self, now: Duration, key: usize, to: &Name, message: &Message, token: Token) -> Sending {
+        self.hand_in(now, key, to.len(), message, token, |stream, number, confirmed| Command::Send {
+            stream,
+            number,
+            confirmed,
+            to,
+        })
+    }
+
+    /// The same to others than one client. If `delivered` is given, what becomes of it comes as [`Output::Delivered`].
+    pub(crate) fn post(
+        &mut self,
+        now: Duration,
+        key: usize,
+        to: &Recipients,
+        message: &Message,
+        token: Token,
+        delivered: Option<Token>,
+    ) -> Sending {
+        let terms = Terms { receipt: delivered.is_some(), expires_ms: message.expires_ms() };
+        let sent = self.hand_in(now, key, to.bytes(), message, token, |stream, number, confirmed| Command::Post {
+            stream,
+            number,
+            confirmed,
+            to: to.target(),
+            terms,
+        });
+        if let (Sending::Sent(number), Some(token)) = (&sent, delivered) {
+            self.track(now, key, number.0, token);
+        }
+        sent
+    }
+
+    fn hand_in<'a>(
+        &mut self,
+        now: Duration,
+        key: usize,
+        to_bytes: usize,
+        message: &Message,
+        token: Token,
+        command: impl FnOnce(StreamId, Number, Number) -> Command<'a>,
+    ) -> Sending {
         if let Some(error) = self.unusable() {
             return Sending::Failed(error);
         }
@@ -177,7 +211,7 @@ impl Session {
         }
         let headers = message.headers();
         let size = message.body().len()
-            + to.len()
+            + to_bytes
             + headers.iter().map(|(name, value)| name.len() + value.len() + 10).sum::<usize>()
             + 64;
         if self.streams.pending > 0 && self.streams.pending + size > self.settings.pending_bytes {
@@ -190,7 +224,7 @@ impl Session {
             frame::put_postcard(buffer, headers);
             buffer.extend_from_slice(message.body());
         };
-        let frame = self.streams.encode(id, number, confirmed, to, &content, size);
+        let frame = self.streams.encode(&command(id, Number(number), Number(confirmed)), &content, size);
         self.streams.pending += frame.len();
         let stream = &mut self.streams.all[key];
         stream.told = stream.told.max(confirmed);
@@ -229,7 +263,12 @@ impl Session {
         }
         for (number, outcome) in (first.0..).zip(outcomes) {
             let result = match *outcome {
-                SendOutcome::Accepted(position) => Ok(Receipt { number: Number(number), position }),
+                SendOutcome::Accepted(position) => {
+                    Ok(Receipt { number: Number(number), position, inboxes: 1, full: 0 })
+                }
+                SendOutcome::Reached { inboxes, full } => {
+                    Ok(Receipt { number: Number(number), position: Position(0), inboxes, full })
+                }
                 SendOutcome::Refused(refusal) => Err(SendError::Refused(refusal)),
             };
             self.settle(key, number, result);
@@ -241,6 +280,9 @@ impl Session {
     pub(super) fn settle(&mut self, key: usize, number: u64, result: Result<Receipt, SendError>) {
         if let Some((token, bytes)) = self.streams.all[key].settle(number) {
             self.streams.pending -= bytes;
+            if let Err(error) = &result {
+                self.untrack(key, number, error);
+            }
             self.outputs.push_back(Output::Receipt { token, number: Number(number), result });
         }
     }
@@ -409,6 +451,7 @@ impl Session {
             stream.state = State::Lost(error.clone());
             let (high, numbers) = (stream.high, stream.base..stream.next());
             let token = stream.closing.take().flatten();
+            self.track_no_more(key, Some(error));
             for number in numbers {
                 let error = if number < high { SendError::Unknown } else { SendError::NotSent };
                 self.settle(key, number, Err(error(doubt.clone())));

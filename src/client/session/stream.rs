@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::Token;
+use super::tracking::Tracking;
 use crate::client::Error;
 use crate::wire::{Name, Refusal, RegistrationId, StreamId};
 
@@ -79,6 +80,8 @@ pub(super) struct Stream {
     pub(super) wanted: bool,
     /// The application wants it closed once everything is answered; the token is that of whoever waits for it.
     pub(super) closing: Option<Option<Token>>,
+    /// Who waits for delivered receipts.
+    pub(super) tracking: Tracking,
 }
 
 /// The first pause before a send that a server could not take is sent again; it doubles up to [`PAUSE_MAX`].
@@ -109,6 +112,7 @@ impl Stream {
             ready: false,
             wanted: false,
             closing: None,
+            tracking: Tracking::default(),
         }
     }
 
@@ -172,6 +176,7 @@ impl Stream {
         self.held = false;
         // A confirmation on its way may be lost; an idle stream repeats its last one.
         self.told = 0;
+        self.tracking.unlink();
     }
 
     /// Sends everything unanswered again after a pause, and nothing until then if `hold`.

@@ -118,6 +118,8 @@ fn owned(effect: &Effect<'_>) -> Effect<'static> {
         Effect::Fenced { registration, epoch, by } => Effect::Fenced { registration, epoch, by },
         Effect::Left { registration, epoch, home } => Effect::Left { registration, epoch, home },
         Effect::StreamClosed { stream } => Effect::StreamClosed { stream },
+        Effect::Expired { registration, position } => Effect::Expired { registration, position },
+        Effect::Delivered { stream, sequence, number, fate } => Effect::Delivered { stream, sequence, number, fate },
         Effect::Skipped { origin, .. } => Effect::Skipped { origin, reason: "" },
     }
 }

@@ -136,7 +136,7 @@ pub(in crate::server) enum OwnSend {
 impl Hub {
     /// Sends for somebody without a session, on a stream of theirs. `None` while a session sends on it.
     pub fn send_apart(&self, send: &Command<'_>, content: &[u8]) -> Option<oneshot::Receiver<SendResult>> {
-        let Command::Send { stream, number, .. } = send else { return None };
+        let (Command::Send { stream, number, .. } | Command::Post { stream, number, .. }) = send else { return None };
         let mut books = self.lock();
         if books.streams.get(stream).is_some_and(|route| books.sessions.contains_key(&route.session)) {
             return None;

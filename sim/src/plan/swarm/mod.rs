@@ -21,6 +21,7 @@ impl Plan {
         plan.draw_delays(&mut stream(seed, "plan: delays"));
         plan.mix = Mix::draw(&mut stream(seed, "plan: mix"));
         plan.mix.draw_http(&mut stream(seed, "plan: http"));
+        plan.mix.draw_share(&mut stream(seed, "plan: share"));
         plan.draw_spares(&mut stream(seed, "plan: spares"));
         plan.draw_faults(&mut stream(seed, "plan: faults"));
         plan.draw_core(&mut stream(seed, "plan: core"));

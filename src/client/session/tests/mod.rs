@@ -28,6 +28,8 @@ enum Sent {
     Send { stream: u64, number: u64, confirmed: u64, to: String, content: Bytes },
     Acknowledge { epoch: u64, up_to: u64, ranges: usize },
     Confirm { stream: u64, confirmed: u64 },
+    Post { stream: u64, number: u64, receipt: bool },
+    Collect { stream: u64, up_to: u64 },
     Attach { nonce: Nonce, expected: u64, resumes: Option<RegistrationId> },
     Detach { nonce: Nonce, epoch: u64, delivered: Option<u64> },
     Other { nonce: Nonce, what: &'static str },
@@ -237,6 +239,8 @@ fn delivery(position: u64, content_bytes: u32) -> client::Delivery {
         time: Time(0),
         redelivered: false,
         content_bytes,
+        channel: None,
+        notice: None,
     }
 }
 
@@ -263,6 +267,13 @@ fn read(frame: &Frame) -> Sent {
                 Command::Detach { nonce, epoch, delivered, .. } => {
                     Sent::Detach { nonce, epoch: epoch.0, delivered: delivered.map(|p| p.0) }
                 }
+                Command::Post { stream, number, terms, .. } => {
+                    Sent::Post { stream: stream.0, number: number.0, receipt: terms.receipt }
+                }
+                Command::CollectReceipts { stream, up_to } => Sent::Collect { stream: stream.0, up_to },
+                Command::CreateChannel { nonce, .. } => Sent::Other { nonce, what: "CreateChannel" },
+                Command::DeleteChannel { nonce, .. } => Sent::Other { nonce, what: "DeleteChannel" },
+                Command::Enlist { nonce, .. } => Sent::Other { nonce, what: "Enlist" },
                 Command::Register { nonce, .. } => Sent::Other { nonce, what: "Register" },
                 Command::Deregister { nonce, .. } => Sent::Other { nonce, what: "Deregister" },
                 Command::OpenStream { nonce, .. } => Sent::Other { nonce, what: "OpenStream" },
@@ -294,6 +305,8 @@ fn read(frame: &Frame) -> Sent {
             Request::ReadBackup { nonce, .. } => Sent::Other { nonce, what: "ReadBackup" },
             Request::SetDrained { nonce, .. } => Sent::Other { nonce, what: "SetDrained" },
             Request::Hurry => Sent::Hurry,
+            Request::Channels { nonce, .. } => Sent::Other { nonce, what: "Channels" },
+            Request::Members { nonce, .. } => Sent::Other { nonce, what: "Members" },
             Request::Goodbye => Sent::Goodbye,
         },
         kind => panic!("a frame of kind {kind}"),

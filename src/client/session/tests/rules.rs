@@ -466,3 +466,83 @@ fn starting_is_done_when_a_server_was_faster() {
     let outputs = bench.take_outputs();
     assert!(outputs.iter().any(|o| matches!(o, Output::Answered { result: Ok(Answer::Started), .. })), "{outputs:?}");
 }
+
+fn post(bench: &mut Bench, stream: usize) -> (usize, Sending) {
+    let (token, delivered) = (bench.token(), bench.token());
+    let to = crate::client::Recipients::Everybody;
+    let sending = bench.session.post(bench.now, stream, &to, &Message::from("x"), token, Some(delivered));
+    bench.drain();
+    (delivered, sending)
+}
+
+fn delivered(bench: &mut Bench, sequence: u64, number: u64) {
+    let fate = crate::wire::sharing::Fate { acknowledged: number as u32, ..Default::default() };
+    bench.reply(&Reply::Delivered { stream: Id(1), sequence, number: Number(number), fate });
+}
+
+/// Whose delivered receipt came, and how many acknowledged, or none if it does not come here.
+fn fates(bench: &mut Bench) -> Vec<(usize, Option<u32>)> {
+    let fate = |output| match output {
+        Output::Delivered { token, result } => Some((token, result.ok().map(|fate| fate.acknowledged))),
+        _ => None,
+    };
+    bench.take_outputs().into_iter().filter_map(fate).collect()
+}
+
+#[test]
+fn delivered_receipts_come_once_and_what_was_missed_is_asked_for() {
+    let mut bench = Bench::up(settings());
+    let stream = bench.stream(1);
+    let tokens: Vec<usize> = (0..3).map(|_| post(&mut bench, stream).0).collect();
+    let posted = |number| Sent::Post { stream: 1, number, receipt: true };
+    assert_eq!(bench.commands(), [posted(1), posted(2), posted(3)]);
+    bench.receipts(1, 1..=3);
+    delivered(&mut bench, 1, 2);
+    delivered(&mut bench, 1, 2);
+    assert_eq!(fates(&mut bench), [(tokens[1], Some(2))]);
+    // The one between was missed: everything behind what came is told again.
+    delivered(&mut bench, 3, 3);
+    assert!(fates(&mut bench).is_empty());
+    bench.pass(ms(0));
+    assert!(bench.commands().contains(&Sent::Collect { stream: 1, up_to: 1 }));
+    delivered(&mut bench, 2, 1);
+    assert_eq!(fates(&mut bench), [(tokens[0], Some(1))]);
+    // On the next connection nothing that came is asked for, and the rest is.
+    bench.reconnect();
+    bench.pass(ms(0));
+    assert!(bench.commands().contains(&Sent::Collect { stream: 1, up_to: 2 }));
+    delivered(&mut bench, 3, 3);
+    assert_eq!(fates(&mut bench), [(tokens[2], Some(3))]);
+    // It came, and the cluster need not keep it.
+    bench.pass(settings().confirm_after);
+    assert!(bench.commands().contains(&Sent::Collect { stream: 1, up_to: 3 }));
+}
+
+#[test]
+fn who_waits_for_a_receipt_learns_that_it_does_not_come_here() {
+    let mut bench = Bench::up(settings());
+    let stream = bench.stream(1);
+    let refused = post(&mut bench, stream).0;
+    let late = post(&mut bench, stream).0;
+    bench.commands();
+    let outcomes =
+        vec![SendOutcome::Refused(SendRefusal::NoRoomForReceipt), SendOutcome::Reached { inboxes: 2, full: 0 }];
+    bench.reply(&Reply::Receipts { stream: Id(1), first: Number(1), outcomes });
+    assert_eq!(fates(&mut bench), [(refused, None)]);
+    // It is asked for now and then; of a stream that is closed none comes any more.
+    bench.pass(Duration::from_secs(5));
+    assert!(bench.commands().contains(&Sent::Collect { stream: 1, up_to: 0 }));
+    failed(&mut bench, 1, 0, SendFailure::StreamClosed);
+    assert_eq!(fates(&mut bench), [(late, None)]);
+}
+
+#[test]
+fn what_has_expired_is_not_taken_and_takes_no_place_in_the_window() {
+    let mut bench = Bench::up(settings());
+    let inbox = bench.inbox(2);
+    bench.deliver(1, [1, 2]);
+    bench.reply(&Reply::Expired { registration: Id(2), epoch: Epoch(1), position: Position(1) });
+    bench.deliver(1, [3]);
+    assert_eq!(bench.take(inbox), [2, 3]);
+    assert!(bench.session.link.is_up(), "that was no more than its window");
+}

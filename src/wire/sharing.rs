@@ -1,0 +1,182 @@
+//! The vocabulary of sharing: who a message goes to, on which terms, channels and patterns of their names, and what is
+//! told of a message that its recipients have done with.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
+
+use super::types::{Name, Number, StreamId};
+
+/// Who a [`super::command::Command::Post`] goes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target<'a> {
+    /// One client.
+    Client(&'a str),
+    /// Several clients: all of them or none. At most [`limits::RECIPIENTS_MAX`]; who is named twice gets it once.
+    #[serde(borrow)]
+    Clients(Vec<&'a str>),
+    /// Everybody who is a member of a channel, or has subscribed to a pattern that its name fits.
+    Channel(&'a str),
+    /// Every registered client.
+    Everybody,
+}
+
+/// On which terms a message is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The sender is to be told what became of it at its recipients: see [`Fate`].
+    pub receipt: bool,
+    /// Milliseconds of the cluster's time after which it is delivered to nobody any more; 0 for never.
+    pub expires_ms: u64,
+}
+
+/// A change of what a client gets besides what is sent to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Enlistment<'a> {
+    /// Be a member of that channel.
+    Join(&'a str),
+    /// Be no member of that channel any more.
+    Leave(&'a str),
+    /// Get what is sent to any channel whose name fits the pattern.
+    Subscribe(&'a str),
+    /// Do so no more.
+    Unsubscribe(&'a str),
+}
+
+/// Which of several recipients a send did not reach, by their places in the list: bit 0 is the first one's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreached {
+    /// Those of whom nobody is registered.
+    pub unknown: u64,
+    /// Those whose inbox is full.
+    pub full: u64,
+}
+
+impl Unreached {
+    /// Whether it says anything against anybody.
+    pub fn is_empty(self) -> bool {
+        self.unknown == 0 && self.full == 0
+    }
+}
+
+impl std::fmt::Display for Unreached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (unknown, full) = (self.unknown.count_ones(), self.full.count_ones());
+        match (unknown, full) {
+            (unknown, 0) => write!(f, "{unknown} are not registered"),
+            (0, full) => write!(f, "{full} have a full inbox"),
+            (unknown, full) => write!(f, "{unknown} are not registered and {full} have a full inbox"),
+        }
+    }
+}
+
+/// What became of a message at its recipients, once it waits nowhere any more: how many of its copies were acknowledged,
+/// and how many were not and why. Together they are as many as it was accepted for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fate {
+    /// The recipient acknowledged it.
+    pub acknowledged: u32,
+    /// The recipient's registration ended before it did.
+    pub ended: u32,
+    /// It expired before it did.
+    pub expired: u32,
+}
+
+impl Fate {
+    /// Whether every copy was acknowledged.
+    pub fn is_delivered(self) -> bool {
+        self.ended == 0 && self.expired == 0
+    }
+}
+
+/// A delivered receipt that comes as a message, since the stream of its send was closed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// The stream of the send.
+    pub stream: StreamId,
+    /// Its number.
+    pub number: Number,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// Whether `text` may be the name of a channel: a [`Name`] of one or more parts with a `.` between them.
+pub fn is_channel(text: &str) -> bool {
+    Name::is_valid(text) && text.split('.').all(|part| !part.is_empty())
+}
+
+/// Whether `text` may be a pattern of channels' names: like such a name, but a part may be `*`, which stands for any one
+/// part, and the last one `>`, which stands for one or more.
+pub fn is_pattern(text: &str) -> bool {
+    let mut parts = text.split('.').peekable();
+    let mut good = text.len() <= limits::NAME_BYTES_MAX;
+    while let Some(part) = parts.next() {
+        good &= match part {
+            "*" => true,
+            ">" => parts.peek().is_none(),
+            part => Name::is_valid(part),
+        };
+    }
+    good
+}
+
+/// Whether a channel's name fits a pattern.
+pub fn fits(channel: &str, pattern: &str) -> bool {
+    let (mut parts, mut wanted) = (channel.split('.'), pattern.split('.'));
+    loop {
+        match (parts.next(), wanted.next()) {
+            (Some(_), Some(">")) | (None, None) => return true,
+            (Some(part), Some(want)) if want == "*" || want == part => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_have_parts_and_none_is_empty() {
+        for good in ["orders", "orders.new.eu", "a-b.c_d.9"] {
+            assert!(is_channel(good), "{good}");
+        }
+        for bad in ["", ".", "orders.", ".orders", "a..b", "a.*", "a.>", "a b", &"x".repeat(65)] {
+            assert!(!is_channel(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn patterns_have_stars_for_parts_and_end_with_the_rest() {
+        for good in ["*", ">", "orders.*.eu", "orders.>", "*.*", "*.>", "orders"] {
+            assert!(is_pattern(good), "{good}");
+        }
+        for bad in ["", "orders.>.eu", "or*", "a.>b", "a..b", "a.", ">.", &"x.".repeat(40)] {
+            assert!(!is_pattern(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_star_is_one_part_and_the_rest_is_one_or_more() {
+        for (channel, pattern) in [
+            ("orders.new.eu", "orders.*.eu"),
+            ("orders.new.eu", "orders.>"),
+            ("orders.new.eu", "*.*.*"),
+            ("orders.new.eu", ">"),
+            ("orders", "*"),
+            ("orders", "orders"),
+        ] {
+            assert!(fits(channel, pattern), "{channel} {pattern}");
+        }
+        for (channel, pattern) in [
+            ("orders", "orders.>"),
+            ("orders.new", "orders.*.eu"),
+            ("orders.new.eu.fr", "orders.*.eu"),
+            ("orders.new.eu", "orders.*"),
+            ("orders.new.eu", "*"),
+            ("order", "orders"),
+        ] {
+            assert!(!fits(channel, pattern), "{channel} {pattern}");
+        }
+    }
+}
