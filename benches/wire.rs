@@ -98,6 +98,8 @@ fn put_deliveries(bencher: Bencher<'_, '_>) {
                 time: Time(1),
                 redelivered: false,
                 content_bytes: 257,
+                channel: None,
+                notice: None,
             };
             let deliveries = (1..=512).map(delivery).collect();
             let reply = Reply::Deliver { registration: Id(1 << 16), epoch: Epoch(1), deliveries };

@@ -28,7 +28,6 @@ mod v1;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -50,7 +49,7 @@ use self::v1::reply::Reply;
 use crate::limits;
 use crate::server::Desk;
 use crate::wire::Refusal;
-use crate::world::{Connection, WatchReceiver, World};
+use crate::world::{BoxFuture, Connection, WatchReceiver, World};
 
 /// Bytes that hyper buffers of a connection.
 const BUFFER: usize = 4 * limits::HTTP_HEAD_BYTES_MAX;
@@ -63,7 +62,7 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// What goes on over a connection once its last request is answered: a WebSocket. It is run by the task of the connection, so
 /// that it counts as one as long as it lives.
 #[derive(Clone, Default)]
-struct Afterwards(Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>);
+struct Afterwards(Arc<Mutex<Option<BoxFuture<'static, ()>>>>);
 
 impl Afterwards {
     fn set(&self, what: impl Future<Output = ()> + Send + 'static) {

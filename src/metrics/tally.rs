@@ -48,11 +48,7 @@ impl Tally {
         match effect {
             Effect::Sent { origin, result, .. } if *origin == self.origin => self.sent(metrics, result),
             // What follows an accepted send, if it was not accepted before, is that an inbox grew.
-            Effect::Arrived { .. } => {
-                if self.undecided.swap_plain(false) {
-                    add(&self.accepted, 1);
-                }
-            }
+            Effect::Arrived { .. } if self.undecided.swap_plain(false) => add(&self.accepted, 1),
             Effect::Answered { origin, answer, .. } if *origin == self.origin => self.answered(metrics, answer),
             Effect::Acknowledged { registration, up_to, .. } => {
                 if let Some(known) = self.readers.lock().get_mut(registration) {

@@ -253,9 +253,9 @@ impl<'a> Check<'a> {
                 }
             }
             (Some(Without::NoSuchChannel), To::Channel(channel)) => {
-                if self.created.get(channel.as_str()).is_some_and(|created| *created < from) {
-                    self.say(Promise::Honest, format!("{send} found no channel {channel}, and there is one"));
-                }
+                let there = self.created.get(channel.as_str()).is_some_and(|created| *created < from);
+                let text = format!("{send} found no channel {channel}, and there is one");
+                there.then(|| self.say(Promise::Honest, text));
             }
             (Some(Without::NoSuchChannel), _) => {
                 self.say(Promise::Honest, format!("{send} was refused for a channel, and goes to none"));

@@ -18,14 +18,16 @@ use crate::wire::{Refusal, SendRefusal};
 pub struct Problem {
     /// Names the kind of problem: a place on the page about it.
     #[serde(rename = "type")]
-    pub kind: String,
+    #[schema(value_type = String)]
+    pub kind: Box<str>,
     /// The status, in words.
     #[schema(value_type = String)]
     pub title: &'static str,
     /// The status.
     pub status: u16,
     /// What is wrong with this request, and what to do about it.
-    pub detail: String,
+    #[schema(value_type = String)]
+    pub detail: Box<str>,
     /// The kind of problem as one word, the same as the library's error, e.g. `not_registered`.
     pub code: String,
     /// What became of the request.
@@ -56,10 +58,10 @@ impl Problem {
     /// A problem of that code.
     pub fn new(status: StatusCode, code: &str, detail: impl ToString) -> Self {
         Self {
-            kind: format!("/v1/docs#problem-{code}"),
+            kind: format!("/v1/docs#problem-{code}").into(),
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
-            detail: detail.to_string(),
+            detail: detail.to_string().into(),
             code: code.to_owned(),
             outcome: Outcome::NothingDone,
             expected: None,
