@@ -117,7 +117,7 @@ mod tests {
         let begin = RealWorld::now();
         let (alice, hour) = (Name::new("alice").unwrap(), Duration::from_secs(3600));
         let mut keys = Keys::default();
-        let mut admit =
+        let admit =
             |keys: &mut Keys, nonce, seconds| keys.admit(&alice, nonce, 2, hour, begin + Duration::from_secs(seconds));
         let yes = |close: &[u64]| Admission::Yes { close: close.iter().map(|id| Id(*id)).collect() };
         assert_eq!(admit(&mut keys, 1, 0), yes(&[]));

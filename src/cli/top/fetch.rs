@@ -9,9 +9,8 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
-use restante::world::{RealWorld, World};
+use restante::world::{Network as _, RealNetwork, RealWorld, World};
 use serde::Deserialize;
-use tokio::net::TcpStream;
 
 /// Largest answer that is taken, in bytes.
 const ANSWER: usize = 1 << 20;
@@ -80,7 +79,8 @@ pub async fn fetch_all(addresses: &[String], patience: Duration) -> Vec<(String,
 
 async fn fetch(address: &str) -> Answer {
     let text = |error: &dyn std::error::Error| error.to_string();
-    let stream = TcpStream::connect(address).await.map_err(|error| text(&error))?;
+    let opened = RealNetwork.connect(address).await.map_err(|error| text(&error))?;
+    let stream = tokio::io::join(opened.reader, opened.writer);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
     let request = Request::get("/v1/status").header(HOST, address).body(Empty::<Bytes>::new());
     let request = request.map_err(|error| text(&error))?;
