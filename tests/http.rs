@@ -348,7 +348,6 @@ fn what_is_wrong_is_said_in_json() {
     registered(&cluster, &["alice", "bob"]);
     let address = cluster.address(0);
     for (method, path, status, allow) in [
-        ("GET", "/", 404, None),
         ("GET", "/registers", 404, None),
         ("GET", "/register", 405, Some("POST")),
         ("DELETE", "/share", 405, Some("POST")),

@@ -146,7 +146,7 @@ mod tests {
             "restante_log_bytes 1099511627776.0",
             "restante_role{role=\"a\\\"b\"} 1.0",
             "# TYPE restante_receipt_latency_seconds histogram",
-            "restante_receipt_latency_seconds_bucket{le=\"1.0\"} 1",
+            "restante_receipt_latency_seconds_bucket{le=\"1\"} 1",
             "restante_receipt_latency_seconds_bucket{le=\"+Inf\"} 1",
             "restante_receipt_latency_seconds_count 1",
         ] {

@@ -83,7 +83,7 @@ fn draw_servers(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let heads =
         ["SERVER", "ADDRESS", "ROLE", "CLIENTS", "APPLIED", "LAG", "ACC/S", "DEL/S", "TRAFFIC", "LOG", "FREE", "DISK"];
     let head = Row::new(heads.map(|head| Cell::from(head).style(Style::new().add_modifier(Modifier::DIM))));
-    let widths = [7, 21, 13, 7, 10, 6, 7, 7, 10, 9, 9, 7].map(Constraint::Min);
+    let widths = [6, 16, 17, 7, 9, 5, 7, 7, 9, 8, 8, 6].map(Constraint::Min);
     let table = Table::new(view.servers.iter().map(|server| row(view, server)), widths).header(head).column_spacing(1);
     frame.render_widget(table.block(Block::new().borders(Borders::TOP).title(" servers ".dim())), area);
 }
@@ -190,7 +190,7 @@ mod tests {
             "1,234 (2.0 KiB)",
             "12,000",
             "leader",
-            "follower, drai",
+            "follower, drained",
             "no answer",
             "full",
             "c at 127.0.0.1:3: does not answer",

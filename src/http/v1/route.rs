@@ -134,15 +134,15 @@ mod tests {
         }
         assert_eq!(Route::parse("PATCH", "clients"), Err(BadRoute::Method("GET, HEAD, POST")));
         assert_eq!(Route::parse("GET", "streams/7/1"), Err(BadRoute::Method("PUT")));
-        for (path, status) in [
-            ("nothing", 404),
-            ("clients/no name", 404),
-            ("clients/bob/x", 404),
-            ("streams/+7", 400),
-            ("streams/7/0", 400),
-            ("status/", 404),
+        for (method, path, status) in [
+            ("PUT", "nothing", 404),
+            ("GET", "clients/no name", 404),
+            ("PUT", "clients/bob/x", 404),
+            ("PUT", "streams/+7/1", 400),
+            ("PUT", "streams/7/0", 400),
+            ("PUT", "status/", 404),
         ] {
-            let Err(BadRoute::Path(problem)) = Route::parse("PUT", path) else { panic!("{path} is a path") };
+            let Err(BadRoute::Path(problem)) = Route::parse(method, path) else { panic!("{path} is a path") };
             assert_eq!(problem.status, status, "{path}");
         }
     }

@@ -453,7 +453,8 @@ fn a_flush_is_answered_by_the_attachment_that_follows_a_lost_answer() {
         tokens.collect::<Vec<_>>()
     };
     assert_eq!(answered(&mut bench), [first]);
-    assert_eq!(bench.commands(), [Sent::Acknowledge { epoch: 2, up_to: 3, ranges: 0 }]);
+    // It says again that somebody waits.
+    assert_eq!(bench.commands(), [Sent::Acknowledge { epoch: 2, up_to: 3, ranges: 0 }, Sent::Hurry]);
     bench.reply(&Reply::Acknowledged { registration: Id(2), epoch: Epoch(2), up_to: Position(3) });
     assert_eq!(answered(&mut bench), [second]);
 }
