@@ -75,7 +75,8 @@ pub(super) async fn forward<W: World>(node: Arc<Node<W>>) {
                 None => drop(openraft_rt::watch::WatchReceiver::changed(&mut idle).await),
             }
         };
-        let held = node.hub.held_until();
+        // What could have gone by now waits for something else: for a leader, or until fewer are on their way.
+        let held = node.hub.held_until().filter(|until| *until > W::now());
         tokio::select! {
             biased;
             changed = leader.changed() => {
