@@ -149,7 +149,9 @@ async fn what_would_do_harm_is_refused() {
     let is_missed = |status: &restante::wire::client::Status| {
         status.servers.iter().any(|row| *row.server.name == *cluster.name(down) && !row.reachable)
     };
+    let deadline = std::time::Instant::now() + support::PATIENCE;
     while !is_missed(&at_leader.status().await.expect("a status")) {
+        assert!(std::time::Instant::now() < deadline, "waited in vain for the leader to miss a server");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let expected = Err(Error::Refused(Refusal::WouldLoseQuorum { voters: 2, reachable: 1 }));
