@@ -52,6 +52,16 @@ fn a_backlog_waits_and_comes() {
 }
 
 #[test]
+fn very_many_names_are_registered_and_are_there_after_a_start() {
+    let results = bench(&["names", "--names", "3000"]);
+    let [names] = &results[..] else { panic!("{results:?}") };
+    assert_clean(names);
+    assert_eq!(names["names"], 3000, "{names}");
+    assert!(names["registered_per_s"].as_f64() > Some(0.0), "{names}");
+    assert!(names["meanwhile"]["n"].as_u64() > Some(0), "somebody sent meanwhile: {names}");
+}
+
+#[test]
 fn a_killed_leader_and_a_power_cut_lose_nothing() {
     let results = bench(&["w5,w6"]);
     results.iter().for_each(assert_clean);

@@ -131,6 +131,11 @@ fn ticks(pid: u32) -> Option<u64> {
     Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
 }
 
+/// The memory that these processes have now, in MiB, all together.
+pub fn resident_mb(pids: &[u32]) -> f64 {
+    pids.iter().map(|pid| resident_kib(*pid)).sum::<u64>() as f64 / 1024.0
+}
+
 fn resident_kib(pid: u32) -> u64 {
     let status = read(&format!("/proc/{pid}/status"));
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,10 +1,10 @@
-//! The benchmark: six workloads that measure a cluster as its users meet it, and count what it lost or doubled.
+//! The benchmark: workloads that measure a cluster as its users meet it, and count what it lost or doubled.
 //!
 //! It uses the client library alone, with a connection of its own for each sender and each recipient, so that what it
 //! measures is what a program gets. Every message is told from every other, and each recipient keeps a [`ledger`]: a
 //! benchmark of a cluster that lost a message has failed, however fast it was.
 //!
-//! * [`workloads`]: W1 to W6, a file each
+//! * [`workloads`]: W1 to W6 and `names`, a file each
 //! * [`traffic`]: senders and recipients, and the task of each
 //! * [`content`], [`ledger`], [`latency`]: what is sent, what came, how long it took
 //! * [`pacer`], [`clock`], [`meter`]: what no simulated world has
@@ -74,11 +74,15 @@ pub enum Workload {
     W5,
     /// All servers are killed under load, and started again.
     W6,
+    /// Very many names are registered, and all servers are started with them. Run only if it is asked for.
+    Names,
 }
 
 impl Workload {
-    /// All of them, in order.
-    pub const ALL: [Self; 6] = [Self::W1, Self::W2, Self::W3, Self::W4, Self::W5, Self::W6];
+    /// Those that other systems are measured with, too, in order: what is run if nothing else is asked for.
+    pub const SIX: [Self; 6] = [Self::W1, Self::W2, Self::W3, Self::W4, Self::W5, Self::W6];
+    /// All of them.
+    pub const ALL: [Self; 7] = [Self::W1, Self::W2, Self::W3, Self::W4, Self::W5, Self::W6, Self::Names];
 
     /// What it measures, in a few words.
     pub fn title(self) -> &'static str {
@@ -89,18 +93,22 @@ impl Workload {
             Self::W4 => "backlog",
             Self::W5 => "failover",
             Self::W6 => "power cut",
+            Self::Names => "very many names",
         }
     }
 
     /// Whether it kills servers, which only whoever started them may do.
     pub fn kills(self) -> bool {
-        matches!(self, Self::W5 | Self::W6)
+        matches!(self, Self::W5 | Self::W6 | Self::Names)
     }
 }
 
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "w{}", *self as usize + 1)
+        match self {
+            Self::Names => write!(f, "names"),
+            of_the_six => write!(f, "w{}", *of_the_six as usize + 1),
+        }
     }
 }
 
@@ -108,7 +116,7 @@ impl FromStr for Workload {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|workload| workload.to_string().eq_ignore_ascii_case(text));
-        found.ok_or_else(|| format!("{text:?} is not a workload: they are w1 to w6"))
+        found.ok_or_else(|| format!("{text:?} is not a workload: they are w1 to w6, and names"))
     }
 }
 
@@ -135,6 +143,8 @@ pub struct Plan {
     pub backlog: u64,
     /// Unacknowledged deliveries that a reader may hold.
     pub reader_window: u32,
+    /// Names that [`Workload::Names`] registers.
+    pub names: usize,
 }
 
 /// How far it is, for whoever looks on.
@@ -237,6 +247,7 @@ impl<'a, C: Cluster> Bench<'a, C> {
             Workload::W4 => Ok(vec![self.backlog().await?]),
             Workload::W5 => Ok(vec![self.failover().await?]),
             Workload::W6 => Ok(vec![self.power_cut().await?]),
+            Workload::Names => Ok(vec![self.names().await?]),
         }
     }
 

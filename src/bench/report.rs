@@ -17,6 +17,8 @@ pub enum Unit {
     CpuSeconds,
     /// MiB.
     Mebibytes,
+    /// Bytes.
+    Bytes,
 }
 
 impl Unit {
@@ -29,11 +31,12 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::CpuSeconds => "s",
             Self::Mebibytes => "MiB",
+            Self::Bytes => "B",
         }
     }
 }
 
-use Unit::{Count, CpuSeconds, Mebibytes, Microseconds, Milliseconds, PerSecond};
+use Unit::{Bytes, Count, CpuSeconds, Mebibytes, Microseconds, Milliseconds, PerSecond};
 
 /// What is shown: the workload, the path of the member, what it is, and its unit.
 const MEASURES: &[(&str, &str, &str, Unit)] = &[
@@ -68,6 +71,15 @@ const MEASURES: &[(&str, &str, &str, Unit)] = &[
     ("w6", "first_delivery_ms", "first delivery after the cut", Milliseconds),
     ("w6", "last_delivery_ms", "last delivery after the cut", Milliseconds),
     ("w6", "first_delivery_after_start_ms", "first delivery after the start", Milliseconds),
+    ("names", "names", "names", Count),
+    ("names", "registered_per_s", "registered", PerSecond),
+    ("names", "broker_cpu_s_per_M", "server CPU per million", CpuSeconds),
+    ("names", "bytes_per_name", "memory of a server for each", Bytes),
+    ("names", "alone.p50_us", "receipt p50 before", Microseconds),
+    ("names", "meanwhile.p50_us", "receipt p50 meanwhile", Microseconds),
+    ("names", "meanwhile.p99_us", "receipt p99 meanwhile", Microseconds),
+    ("names", "longest_wait_ms", "longest wait for a receipt meanwhile", Milliseconds),
+    ("names", "first_receipt_after_start_ms", "first receipt after all were killed", Milliseconds),
 ];
 
 /// What is shown of every workload.

@@ -33,6 +33,10 @@ use crate::bench::{self, Cluster, Plan, Progress, Workload, report};
 ///   w4  backlog: messages wait for a recipient that is away, and then comes
 ///   w5  failover: the leader is killed under the load of w3 (--local only)
 ///   w6  power cut: all servers are killed under load, and started again (--local only)
+///
+/// and, if it is asked for,
+///
+///   names  very many names: registering them, the memory for each, a start with all of them (--local only)
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
@@ -42,12 +46,13 @@ Examples:
   restante bench --local 3 w1 w2 --runs 5            medians of five runs
   restante bench --servers 10.0.0.1:8080 w1 --seconds 60 --body 4KiB
   restante bench --local 3 w4 --backlog 5000000 --serve-arg=--body-memory=64MiB
+  restante bench --local 3 names --names 1000000     a million names
   restante bench --local 3 --json | jq .             an object for each workload
 
 Names that begin with bench- are registered for it, and taken away again."
 )]
 pub struct Bench {
-    /// Which workloads to run: w1 to w6, or several with commas [default: all that are possible]
+    /// Which workloads to run: w1 to w6 and names, or several with commas [default: those of w1 to w6 that are possible]
     #[arg(value_name = "WORKLOADS", value_delimiter = ',')]
     workloads: Vec<Workload>,
     /// Run so many servers for it, as processes of their own
@@ -101,6 +106,10 @@ pub struct Bench {
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..),
           help_heading = "Load")]
     backlog: u64,
+    /// Names that the workload of that name registers
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000),
+          help_heading = "Load")]
+    names: u32,
     /// Deliveries that each recipient of w1, w2, w3 and w5 may hold unacknowledged
     #[arg(long, value_name = "N", default_value_t = limits::READER_WINDOW_DEFAULT,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::READER_WINDOW_MAX)), help_heading = "Load")]
@@ -155,7 +164,7 @@ impl Bench {
     }
 
     fn workloads(&self) -> Result<Vec<Workload>, Failure> {
-        let all = Workload::ALL.into_iter().filter(|workload| self.local.is_some() || !workload.kills());
+        let all = Workload::SIX.into_iter().filter(|workload| self.local.is_some() || !workload.kills());
         if self.workloads.is_empty() {
             return Ok(all.collect());
         }
@@ -199,7 +208,7 @@ impl Bench {
         let mut arguments = vec![
             format!("--inbox-messages={}", limits::INBOX_MESSAGES_DEFAULT.max(self.backlog + 1)),
             format!("--inbox-bytes={}", limits::INBOX_BYTES_DEFAULT.max(bytes)),
-            format!("--clients={}", limits::CLIENTS_DEFAULT.max(u64::from(self.recipients) * 2)),
+            format!("--clients={}", limits::CLIENTS_DEFAULT.max(u64::from(self.recipients.max(self.names)) * 2)),
         ];
         arguments.extend(self.serve_arg.iter().cloned());
         servers.set_arguments(arguments);
@@ -241,6 +250,7 @@ impl Bench {
             rate: self.rate,
             backlog: self.backlog,
             reader_window: self.reader_window,
+            names: self.names as usize,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod latency;
+mod names;
 mod open_loop;
 mod power_cut;
 mod throughput;

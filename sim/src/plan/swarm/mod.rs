@@ -19,6 +19,7 @@ impl Plan {
         plan.draw_workload(&mut stream(seed, "plan: workload"));
         plan.draw_settings(&mut stream(seed, "plan: settings"));
         plan.draw_delays(&mut stream(seed, "plan: delays"));
+        plan.draw_tick(&mut stream(seed, "plan: tick"));
         plan.mix = Mix::draw(&mut stream(seed, "plan: mix"));
         plan.mix.draw_http(&mut stream(seed, "plan: http"));
         plan.mix.draw_share(&mut stream(seed, "plan: share"));
@@ -65,6 +66,12 @@ impl Plan {
         self.latency = Millis(least)..=Millis(least + random.random_range(1..=15));
         self.work = Millis(0)..=Millis(random.random_range(0..=2));
         self.sync = Millis(0)..=Millis(random.random_range(0..=8));
+    }
+
+    /// A coarse step costs less, for the simulation asks every host in each, and brings what hosts do into other orders:
+    /// more of it happens before anybody hears of it.
+    fn draw_tick(&mut self, random: &mut Stream) {
+        self.tick = Millis(*[1, 2, 2, 5].choose(random).unwrap_or(&1));
     }
 }
 
