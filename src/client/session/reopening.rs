@@ -127,6 +127,7 @@ impl Session {
             registration: stream.registration,
             id: Some(id),
             state: State::Open,
+            narrowed: slots.len() as u64 + 1,
             slots,
             last_send: stream.last_send,
             ready: stream.ready,

@@ -300,6 +300,8 @@ impl Session {
         if let Some(due) = due {
             self.arm(due);
         }
+        // Of what was handed in under a wider window, more may be on its way now.
+        self.streams.make_ready(key);
         self.close_stream_if_done(now, key);
     }
 
@@ -349,7 +351,7 @@ impl Session {
                 self.settled(now, key);
             }
             SendFailure::WindowFull { window } => {
-                stream.window = stream.window.min(window.saturating_sub(window / 8)).max(1);
+                stream.narrow(window.saturating_sub(window / 8));
                 let (confirm, at) = (stream.base - 1, stream.retry_later(now, true));
                 stream.told = confirm;
                 Command::Confirm { stream: id, confirmed: Number(confirm) }.put(&mut self.control, &[]);

@@ -8,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 use super::Token;
 use super::tracking::Tracking;
 use crate::client::Error;
-use crate::wire::{Name, Refusal, RegistrationId, StreamId};
+use crate::wire::command::Command;
+use crate::wire::{Name, Number, Refusal, RegistrationId, StreamId};
 
 /// Where a stream is in its life.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +59,10 @@ pub(super) struct Stream {
     pub(super) doubtful: u64,
     /// Sends that may wait for their receipts.
     pub(super) window: u32,
+    /// Numbers below were handed in while the window was wider: their frames may confirm too little for the one of now.
+    pub(super) narrowed: u64,
+    /// The receipts up to here were confirmed on this connection by a command of its own, in front of such a frame.
+    pub(super) confirmed: u64,
     /// The cluster was told that the receipts up to here are confirmed.
     pub(super) told: u64,
     /// When the last send was handed in.
@@ -101,6 +106,8 @@ impl Stream {
             high: 1,
             doubtful: 1,
             window: window.max(1),
+            narrowed: 1,
+            confirmed: 0,
             told: 0,
             last_send: Duration::ZERO,
             gap_filled: 0,
@@ -126,7 +133,13 @@ impl Stream {
     }
 
     pub(super) fn has_more(&self) -> bool {
-        self.state == State::Open && !self.held && self.cursor < self.next()
+        self.state == State::Open && !self.held && self.cursor < self.next().min(self.base + u64::from(self.window))
+    }
+
+    /// So many sends may wait from now on, and no more of those that do are on their way at once.
+    pub(super) fn narrow(&mut self, window: u32) {
+        self.window = self.window.min(window).max(1);
+        self.narrowed = self.next();
     }
 
     /// Receipts that the cluster does not know to have arrived.
@@ -176,6 +189,7 @@ impl Stream {
         self.held = false;
         // A confirmation on its way may be lost; an idle stream repeats its last one.
         self.told = 0;
+        self.confirmed = 0;
         self.tracking.unlink();
     }
 
@@ -193,10 +207,25 @@ impl Stream {
         while self.has_more() && out.len() < limit {
             let at = (self.cursor - self.base) as usize;
             if !self.slots[at].answered {
+                self.confirm_for(self.cursor, out);
                 out.extend_from_slice(&self.slots[at].frame);
             }
             self.cursor += 1;
         }
         self.high = self.high.max(self.cursor);
+    }
+
+    /// Without it the cluster would count receipts that have long been here, and refuse the send for its window.
+    fn confirm_for(&mut self, number: u64, out: &mut BytesMut) {
+        let confirmed = self.base - 1;
+        if number < self.narrowed
+            && number > self.confirmed + u64::from(self.window)
+            && confirmed > self.confirmed
+            && let Some(stream) = self.id
+        {
+            Command::Confirm { stream, confirmed: Number(confirmed) }.put(out, &[]);
+            self.confirmed = confirmed;
+            self.told = self.told.max(confirmed);
+        }
     }
 }
