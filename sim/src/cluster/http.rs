@@ -34,7 +34,7 @@ pub(super) type Answer = (u64, Value);
 pub(super) struct Browser {
     pub(super) seat: ClientSeat,
     line: Option<(String, Connection, Vec<u8>)>,
-    /// Servers that gave no answer when they were asked last: whoever can choose asks another one.
+    /// Servers that gave no answer, or "not now", when they were asked last: whoever can choose asks another one.
     silent: BTreeSet<String>,
 }
 
@@ -79,7 +79,9 @@ impl Browser {
             self.silent.insert(server);
             return None;
         };
-        if !closes && self.seat.random.random_bool(0.7) {
+        if matches!(answer.0, 503 | 504) {
+            self.silent.insert(server);
+        } else if !closes && self.seat.random.random_bool(0.7) {
             self.line = Some((server, connection, buffer));
         }
         Some(answer)

@@ -1,4 +1,4 @@
-//! Making segments ahead of need, and noticing in time that there is no room for another one.
+//! Making segments ahead of need, noticing in time that there is no room for another one, and removing old ones.
 
 use std::io;
 use std::sync::Arc;
@@ -100,5 +100,33 @@ async fn keep_trying<W: World>(shared: Arc<Shared>) {
             return;
         }
         let _ = W::timeout(AGAIN, shared.space.notified()).await;
+    }
+}
+
+/// Starts a task that removes what is superfluous, unless one is at it. The log goes on meanwhile: to remove a large file
+/// takes some file systems tens of milliseconds.
+pub fn ensure_cleared<W: World>(shared: &Arc<Shared>) {
+    if !std::mem::replace(&mut shared.state.lock().clearing, true) {
+        W::spawn(clear::<W>(shared.clone()));
+    }
+}
+
+/// Only one task at a time, and oldest first: no crash may leave a hole.
+async fn clear<W: World>(shared: Arc<Shared>) {
+    loop {
+        let superfluous = {
+            let mut state = shared.state.lock();
+            let over = state.closed || state.poisoned.is_some() || state.superfluous.is_empty();
+            if over {
+                state.clearing = false;
+                return;
+            }
+            std::mem::take(&mut state.superfluous)
+        };
+        let with = shared.clone();
+        if let Err(error) = W::blocking(move || segment::remove(&*with.disk, &superfluous)).await {
+            writer::poison(&shared, &error).tell();
+        }
+        shared.space.notify_one();
     }
 }

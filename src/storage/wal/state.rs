@@ -82,6 +82,10 @@ pub struct State {
     pub spare: Option<Segment>,
     /// A task is making one, or waits until there is space for it.
     pub making: bool,
+    /// Segments that are not needed any more and are still to be removed, oldest first.
+    pub superfluous: Vec<u64>,
+    /// A task is removing some.
+    pub clearing: bool,
     /// The least size of the next one that is made, if something large is waiting.
     pub wanted_bytes: u64,
     pub next_segment: u64,

@@ -17,7 +17,7 @@ use super::batch::{Builder, Layout, SECTOR};
 use super::index::{Bounds, Place};
 use super::newest::Note;
 use super::record::{self, Start};
-use super::segment::{self, FIRST_BATCH, Segment};
+use super::segment::{FIRST_BATCH, Segment};
 use super::state::{Failure, Item, Shared, State};
 use super::{Done, LogError, LogSettings, MetaKey, recovery, space};
 use crate::world::{Disk, World};
@@ -60,6 +60,8 @@ pub async fn open<W: World>(disk: Arc<dyn Disk>, mut settings: LogSettings) -> R
         ends: recovered.ends,
         spare: recovered.spare.take(),
         making: false,
+        superfluous: Vec::new(),
+        clearing: false,
         wanted_bytes: 0,
         next_segment: recovered.next_segment,
         full: false,
@@ -236,7 +238,7 @@ impl Writer {
         }
     }
 
-    /// Writes one batch, tells who waits for it, and removes what it made superfluous.
+    /// Writes one batch, tells who waits for it, and has removed what it made superfluous.
     async fn write<W: World>(&mut self, work: Work) -> io::Result<()> {
         let Work { items, lazy, roll } = work;
         let mut start = None;
@@ -315,16 +317,13 @@ impl Writer {
             self.apply_notes(&mut state, &items)
         };
         if !superfluous.is_empty() {
-            // First here: the scrub looks for the files of what is known here.
-            self.shared.state.lock().forget_segments(&superfluous);
-            let with = self.shared.clone();
-            if let Err(error) = W::blocking(move || segment::remove(&*with.disk, &superfluous)).await {
-                let waiting = poison(&self.shared, &error);
-                self.tell(items, &Err(&error));
-                waiting.tell();
-                return Err(error);
+            {
+                let mut state = self.shared.state.lock();
+                // First here: the scrub looks for the files of what is known here.
+                state.forget_segments(&superfluous);
+                state.superfluous.extend(superfluous);
             }
-            self.shared.space.notify_one();
+            space::ensure_cleared::<W>(&self.shared);
         }
         self.shared.state.lock().writing = false;
         self.tell(items, &Ok(()));
