@@ -481,3 +481,110 @@ fn pages_of_the_clusters_servers_may_ask_and_no_others() {
     let legacy = request(&b, "POST", "/share", &[JSON, ("Origin", &origin)], Some(b"{}"));
     assert_eq!(legacy.status, 403);
 }
+
+#[test]
+fn a_channel_reaches_its_members_and_those_who_subscribe_to_its_name() {
+    let cluster = serving(3, &["alice", "bob", "carol", "dave"], &[]);
+    let [a, b, c] = [0, 1, 2].map(|server| cluster.addresses()[server].clone());
+    assert_eq!(is(&call(&a, "POST", "/channels", Some(json!({ "name": "orders.new" }))), 201)["created"], true);
+    assert_eq!(is(&call(&b, "POST", "/channels", Some(json!({ "name": "orders.new" }))), 200)["created"], false);
+    is(&call(&b, "PUT", "/channels/orders.new/members/bob", None), 204);
+    is(&call(&c, "PUT", "/channels/orders.new/members/bob", None), 204);
+    is(&call(&c, "PUT", "/clients/carol/subscriptions/orders.%3E", None), 204);
+    let listed = is(&call(&a, "GET", "/channels", None), 200);
+    assert_eq!(listed, json!({ "channels": [{ "name": "orders.new", "members": 1 }], "more": false }));
+    assert_eq!(is(&call(&a, "GET", "/channels/orders.new/members", None), 200)["members"][0]["client"], "bob");
+    let carols = is(&call(&a, "GET", "/clients/carol/subscriptions", None), 200);
+    assert_eq!(carols, json!({ "channels": [], "patterns": ["orders.>"] }));
+
+    let to_channel = json!({ "from": "alice", "to": { "channel": "orders.new" }, "text": "3 chairs" });
+    let keyed = |address: &str| {
+        let body = to_channel.to_string();
+        let key = ("Idempotency-Key", "three-chairs");
+        request(address, "POST", "/v1/messages", &[JSON, key], Some(body.as_bytes()))
+    };
+    let receipt = json!({ "inboxes": 2, "full": 0 });
+    assert_eq!(is(&keyed(&a), 201), receipt);
+    assert_eq!(is(&keyed(&b), 201), receipt, "the same key is the same message");
+    for name in ["bob", "carol"] {
+        let inbox = is(&call(&c, "GET", &format!("/clients/{name}/inbox"), None), 200);
+        assert_eq!((texts(&inbox), &inbox["messages"][0]["channel"]), (vec!["3 chairs"], &json!("orders.new")));
+    }
+    assert_eq!(is(&call(&c, "GET", "/clients/dave/inbox", None), 200)["waiting"], 0);
+
+    is(&call(&a, "DELETE", "/channels/orders.new/members/bob", None), 204);
+    is(&call(&a, "DELETE", "/clients/carol/subscriptions/orders.%3E", None), 204);
+    let nobody = is(&call(&a, "POST", "/messages", Some(to_channel.clone())), 201);
+    assert_eq!(nobody, json!({ "inboxes": 0, "full": 0 }));
+    is(&call(&b, "DELETE", "/channels/orders.new", None), 204);
+    let gone = is(&call(&a, "POST", "/messages", Some(to_channel)), 404);
+    assert_eq!((&gone["code"], &gone["outcome"]), (&json!("no_such_channel"), &json!("refused")));
+    for (method, target, status, code) in [
+        ("DELETE", "/channels/orders.new", 404, "no_such_channel"),
+        ("PUT", "/channels/orders.new/members/bob", 404, "no_such_channel"),
+        ("PUT", "/clients/nobody/subscriptions/a", 404, "not_registered"),
+        ("PUT", "/clients/bob/subscriptions/a%3Eb", 400, "invalid"),
+    ] {
+        assert_eq!(is(&call(&a, method, target, None), status)["code"], code, "{method} {target}");
+    }
+    assert_eq!(is(&call(&a, "POST", "/channels", Some(json!({ "name": "a..b" }))), 400)["code"], "invalid");
+}
+
+#[test]
+fn several_get_it_all_or_none_and_everybody_gets_what_is_for_all() {
+    let cluster = serving(1, &["alice", "bob", "carol"], &[]);
+    let a = &cluster.addresses()[0];
+    let send = |to: Value| call(a, "POST", "/messages", Some(json!({ "from": "alice", "to": to, "text": "x" })));
+    let refused = is(&send(json!(["bob", "nobody", "carol", "nowhere"])), 409);
+    assert_eq!((&refused["code"], &refused["outcome"]), (&json!("recipients"), &json!("refused")));
+    let unknown = |name: &str| json!({ "name": name, "code": "no_such_client" });
+    assert_eq!(refused["recipients"], json!([unknown("nobody"), unknown("nowhere")]));
+    assert_eq!(is(&call(a, "GET", "/clients/bob/inbox", None), 200)["waiting"], 0, "it went to none");
+    assert_eq!(is(&send(json!(["bob", "carol"])), 201), json!({ "inboxes": 2, "full": 0 }));
+    assert_eq!(is(&send(json!({ "all": "clients" })), 201), json!({ "inboxes": 3, "full": 0 }));
+    for (name, waiting) in [("alice", 1), ("bob", 2), ("carol", 2)] {
+        assert_eq!(is(&call(a, "GET", &format!("/clients/{name}/inbox"), None), 200)["waiting"], waiting, "{name}");
+    }
+    let short = json!({ "from": "alice", "to": "bob", "text": "soon gone", "expires_after_ms": 1 });
+    assert_eq!(is(&call(a, "POST", "/messages", Some(short)), 201)["position"], 3);
+    wait_for("a message that expires", || {
+        (is(&call(a, "GET", "/clients/bob/inbox", None), 200)["waiting"] == 2).then_some(())
+    });
+}
+
+#[test]
+fn a_delivered_receipt_waits_for_its_sender_until_it_is_collected() {
+    let cluster = serving(3, &["alice", "bob"], &[]);
+    let [a, b, c] = [0, 1, 2].map(|server| cluster.addresses()[server].clone());
+    let stream = is(&call(&a, "POST", "/streams", Some(json!({ "client": "alice" }))), 201)["stream"].clone();
+    let body = json!({ "to": "bob", "text": "please sign", "receipt": "delivered" });
+    assert_eq!(is(&call(&a, "PUT", &format!("/streams/{stream}/1"), Some(body.clone())), 200)["position"], 1);
+    let receipts = |address: &str, query: &str| {
+        is(&call(address, "GET", &format!("/streams/{stream}/receipts{query}"), None), 200)["receipts"].clone()
+    };
+    assert_eq!(receipts(&b, ""), json!([]));
+    let waiting = {
+        let (address, target) = (b.clone(), format!("/v1/streams/{stream}/receipts?wait=30"));
+        std::thread::spawn(move || request(&address, "GET", &target, &[], None))
+    };
+    let inbox = is(&call(&c, "GET", "/clients/bob/inbox", None), 200);
+    is(&call(&c, "POST", "/clients/bob/inbox/acknowledgements", Some(inbox["acknowledge"].clone())), 200);
+    let fate = json!({ "acknowledged": 1, "expired": 0, "ended": 0, "delivered": true });
+    let receipt = json!([{ "sequence": 1, "number": 1, "fate": fate }]);
+    assert_eq!(is(&waiting.join().expect("an answer"), 200)["receipts"], receipt);
+    assert_eq!(receipts(&a, ""), receipt, "it is told until it is collected");
+    assert_eq!(receipts(&a, "?collected=1"), json!([]));
+    wait_for("a receipt that is collected", || (receipts(&b, "") == json!([])).then_some(()));
+
+    let from_nowhere = json!({ "from": "alice", "to": "bob", "text": "x", "receipt": "delivered" });
+    assert_eq!(is(&call(&a, "POST", "/messages", Some(from_nowhere)), 400)["code"], "invalid");
+    // Of a stream that is closed, receipts come into the inbox.
+    is(&call(&a, "PUT", &format!("/streams/{stream}/2"), Some(body)), 200);
+    is(&call(&a, "DELETE", &format!("/streams/{stream}"), None), 204);
+    assert_eq!(is(&call(&b, "GET", &format!("/streams/{stream}/receipts"), None), 410)["code"], "stream_closed");
+    let inbox = is(&call(&c, "GET", "/clients/bob/inbox", None), 200);
+    is(&call(&c, "POST", "/clients/bob/inbox/acknowledgements", Some(inbox["acknowledge"].clone())), 200);
+    let told = is(&call(&a, "GET", "/clients/alice/inbox?wait=10", None), 200)["messages"][0].clone();
+    assert_eq!(told["notice"], json!({ "stream": stream, "number": 2, "fate": fate }), "{told}");
+    assert!(told.get("text").is_none(), "{told}");
+}

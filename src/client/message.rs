@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Error;
 use crate::limits;
 use crate::wire::command::{Headers, encode_content};
-use crate::wire::sharing::{Notice, Target};
+use crate::wire::sharing::Notice;
 use crate::wire::{MessageId, Name, Number, Position, RegistrationId, StreamId, Time};
 
 /// A message to send: a body, and headers if wanted.
@@ -108,82 +108,6 @@ impl From<&[u8]> for Message {
 impl From<Bytes> for Message {
     fn from(body: Bytes) -> Self {
         Self::new(body)
-    }
-}
-
-/// Who a message goes to: see [`super::SendStream::post`].
-///
-/// ```
-/// use restante::{client::Recipients, wire::Name};
-/// # fn example() -> Result<(), restante::wire::BadName> {
-/// let one: Recipients = Name::new("bob")?.into();
-/// let both: Recipients = vec![Name::new("bob")?, Name::new("carol")?].into();
-/// let members = Recipients::Channel(Name::new("orders.new.eu")?);
-/// # Ok(())
-/// # }
-/// # example().expect("names");
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Recipients {
-    /// One client.
-    Client(Name),
-    /// Several clients, all or none of them: at most [`limits::RECIPIENTS_MAX`]. Who is named twice gets it once.
-    Clients(Vec<Name>),
-    /// Everybody who has joined the channel, or subscribed to a pattern that its name fits. Those whose inbox is full do
-    /// without, and the receipt says how many they are.
-    Channel(Name),
-    /// Every registered client, the sender with them. Those whose inbox is full do without.
-    Everybody,
-}
-
-impl Recipients {
-    /// Checks it against the limits.
-    ///
-    /// # Errors
-    /// [`Error::BadRecipients`].
-    pub(super) fn check(&self) -> Result<(), Error> {
-        match self {
-            Self::Clients(clients) if clients.is_empty() || clients.len() > limits::RECIPIENTS_MAX => {
-                Err(Error::BadRecipients { named: clients.len() })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    pub(super) fn target(&self) -> Target<'_> {
-        match self {
-            Self::Client(name) => Target::Client(name),
-            Self::Clients(names) => Target::Clients(names.iter().map(Name::as_str).collect()),
-            Self::Channel(name) => Target::Channel(name),
-            Self::Everybody => Target::Everybody,
-        }
-    }
-
-    /// About how many bytes it takes in a frame.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Client(name) | Self::Channel(name) => name.len() + 8,
-            Self::Clients(names) => names.iter().map(|name| name.len() + 2).sum::<usize>() + 8,
-            Self::Everybody => 8,
-        }
-    }
-}
-
-impl From<Name> for Recipients {
-    fn from(name: Name) -> Self {
-        Self::Client(name)
-    }
-}
-
-impl From<&Name> for Recipients {
-    fn from(name: &Name) -> Self {
-        Self::Client(name.clone())
-    }
-}
-
-impl From<Vec<Name>> for Recipients {
-    fn from(names: Vec<Name>) -> Self {
-        Self::Clients(names)
     }
 }
 

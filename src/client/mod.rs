@@ -35,7 +35,7 @@ pub use self::api::Client;
 pub use self::backup::{Backup, BackupError};
 pub use self::error::{Doubt, Error, NoDelivery, SendError};
 pub use self::inbox::Inbox;
-pub use self::message::{Delivery, Message, Receipt, Recipients, Registration};
+pub use self::message::{Delivery, Message, Receipt, Registration};
 pub use self::presence::{Change as PresenceChange, Presence};
 pub use self::request::{CORRELATION_ID, DEADLINE_MS, REPLY_TO, RequestError, Requester};
 pub use self::settings::ClientSettings;
@@ -43,4 +43,5 @@ pub use self::stream::{PendingDelivery, PendingReceipt, SendStream, Tracked};
 pub use crate::wire::client::{
     ChannelRow, ClientRow, DiskCondition, DiskStatus, Member, ServerRow, SetAside, Status, StatusDetail,
 };
+pub use crate::wire::sharing::Recipients;
 pub use crate::wire::sharing::{Fate, Notice};

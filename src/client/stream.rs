@@ -145,7 +145,11 @@ impl<W: World> SendStream<W> {
         message: &Message,
         receipt: bool,
     ) -> Result<(Token, Option<Token>, Number), Error> {
-        to.check()?;
+        if let Recipients::Clients(clients) = to
+            && !to.is_allowed()
+        {
+            return Err(Error::BadRecipients { named: clients.len() });
+        }
         message.check()?;
         let handed_in = poll_fn(|context| {
             self.client.handle.0.ask(|state, now| {

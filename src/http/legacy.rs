@@ -2,7 +2,7 @@
 
 use super::answer::Answer;
 use super::fields::{Fields, Place};
-use crate::server::{self, Failure, Moved, Visit};
+use crate::server::{self, Failure, Moved, Outgoing, Placed, Visit};
 use crate::wire::command::encode_content;
 use crate::wire::{Refusal, SendRefusal, ServerAddress};
 use crate::world::World;
@@ -18,7 +18,8 @@ pub(super) async fn register<W: World>(visit: &Visit<W>, fields: &Fields) -> Res
 pub(super) async fn share<W: World>(visit: &Visit<W>, fields: &Fields) -> Result<Answer, Answer> {
     let (sender, receiver, message) = (fields.sender()?, fields.receiver()?, fields.message()?);
     let content = encode_content(&Vec::new(), &message);
-    match visit.share(&sender, &receiver, &content).await {
+    let shared = visit.share(&sender, &Outgoing::plain(&receiver, &content)).await;
+    match shared.and_then(Placed::position) {
         Ok(position) => {
             let text = String::from_utf8_lossy(&message);
             Ok(Answer::done(format!("Message from {sender} to {receiver}: {text}")).at(position))

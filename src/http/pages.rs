@@ -15,13 +15,14 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The files of the console: paths, types and contents.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 11] = [
     ("/", "text/html; charset=utf-8", include_str!("console/index.html")),
     ("/console/style.css", "text/css; charset=utf-8", include_str!("console/style.css")),
     ("/console/main.js", "text/javascript; charset=utf-8", include_str!("console/main.js")),
     ("/console/store.js", "text/javascript; charset=utf-8", include_str!("console/store.js")),
     ("/console/cluster.js", "text/javascript; charset=utf-8", include_str!("console/cluster.js")),
     ("/console/picture.js", "text/javascript; charset=utf-8", include_str!("console/picture.js")),
+    ("/console/channels.js", "text/javascript; charset=utf-8", include_str!("console/channels.js")),
     ("/console/clients.js", "text/javascript; charset=utf-8", include_str!("console/clients.js")),
     ("/console/client.js", "text/javascript; charset=utf-8", include_str!("console/client.js")),
     ("/console/docs.js", "text/javascript; charset=utf-8", include_str!("console/docs.js")),

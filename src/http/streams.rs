@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::answer::Answer;
 use super::fields::Fields;
-use crate::server::Visit;
+use crate::server::{Outgoing, Placed, Visit};
 use crate::wire::command::encode_content;
 use crate::wire::{Name, Nonce, Number, StreamId};
 use crate::world::World;
@@ -37,7 +37,8 @@ pub(super) async fn send<W: World>(
     }
     let content: Bytes = encode_content(&Vec::new(), &message);
     let place = json!({ "stream": stream.0, "number": number.0 });
-    match visit.send((stream, number, confirmed), &receiver, &content).await {
+    let sent = visit.send((stream, number, confirmed), &Outgoing::plain(&receiver, &content)).await;
+    match sent.and_then(Placed::position) {
         Ok(position) => Ok(Answer::with(place).and(json!({ "outcome": "accepted", "position": position.0 }))),
         Err(failure) => Err(Answer::from(failure).and(place)),
     }

@@ -9,6 +9,7 @@ use super::channels::Channel;
 use super::registry::Client;
 use super::servers::Listed;
 use crate::wire::client::{ChannelRow, ClientRow, Delivery, Member};
+use crate::wire::sharing::Fate;
 use crate::wire::{
     Epoch, Incarnation, MessageId, Name, Nonce, Number, Origin, Position, Quotas, RegistrationId, SendOutcome,
     StreamId, Time,
@@ -299,6 +300,25 @@ impl PostOffice {
         };
         let rows = members.by_ref().take(limit).map(row).collect();
         Some((rows, members.next().is_some()))
+    }
+
+    /// What a client has joined and subscribed to: how many such changes there were, the channels, names ascending, and the
+    /// patterns. `None` if it is not registered.
+    pub fn enlisted(&self, name: &str) -> Option<(u64, Vec<Name>, Vec<String>)> {
+        let client = self.registry.get(self.registry.key_of(name)?);
+        let Some(enlisted) = &client.enlisted else { return Some((client.id.0, Vec::new(), Vec::new())) };
+        let channels = enlisted.channels.iter().filter_map(|id| self.channels.get(*id));
+        let mut channels: Vec<Name> = channels.map(|channel| channel.name.clone()).collect();
+        channels.sort_unstable();
+        Some((enlisted.changes, channels, enlisted.patterns.iter().map(|pattern| pattern.to_string()).collect()))
+    }
+
+    /// The delivered receipts that wait for a stream's client, each with its place among all of the stream's, counted from 1;
+    /// `None` if the stream is closed.
+    pub fn delivered_receipts(&self, stream: StreamId) -> Option<Vec<(u64, Number, Fate)>> {
+        let open = self.streams.find(stream)?;
+        let receipts = (open.collected + 1..).zip(&open.receipts);
+        Some(receipts.map(|(sequence, concluded)| (sequence, concluded.number, concluded.fate)).collect())
     }
 
     /// The servers that are anybody's home, names ascending.

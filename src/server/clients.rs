@@ -1,9 +1,11 @@
-//! What `/v1` asks of a server beyond [`super::desk`]: who is registered, sends by key, sends of many messages at once.
+//! What `/v1` asks of a server beyond [`super::desk`]: who is registered, sends by key, sends of many messages at once; and
+//! what all sends of clients without a session have in common.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::desk::{Failure, Place, Visit, draw};
+use super::hub::SendResult;
 use super::keys::Admission;
 use super::status;
 use crate::limits;
@@ -11,13 +13,78 @@ use crate::metrics::limits::Limit;
 use crate::post_office::{Answer, Reading, StreamView};
 use crate::wire::client::{ClientRow, SendFailure};
 use crate::wire::command::Command;
+use crate::wire::sharing::{Recipients, Terms};
 use crate::wire::{Name, Nonce, Number, Position, Refusal, RegistrationId, SendOutcome, StreamId};
 use crate::world::World;
 
-/// A send that is to be made: to whom, and its content.
-pub(crate) type Outgoing = (Name, Bytes);
+/// A message that is to be sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    /// Who it goes to.
+    pub to: Recipients,
+    /// On which terms.
+    pub terms: Terms,
+    /// Headers and body.
+    pub content: Bytes,
+}
+
+/// Where a message is that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// At that position of the one inbox that it was for.
+    At(Position),
+    /// In so many inboxes; so many did without, for they are full.
+    In { inboxes: u32, full: u32 },
+}
+
 /// What became of each of several sends.
-pub(crate) type Outcomes = Vec<Result<Position, Failure>>;
+pub(crate) type Outcomes = Vec<Result<Placed, Failure>>;
+
+impl Outgoing {
+    /// To one client, without terms of its own.
+    pub fn plain(to: &Name, content: &Bytes) -> Self {
+        Self { to: Recipients::Client(to.clone()), terms: Terms::default(), content: content.clone() }
+    }
+
+    /// The command that sends it.
+    pub fn command(&self, stream: StreamId, number: Number, confirmed: Number) -> Command<'_> {
+        match &self.to {
+            Recipients::Client(to) if self.terms == Terms::default() => Command::Send { stream, number, confirmed, to },
+            to => Command::Post { stream, number, confirmed, to: to.target(), terms: self.terms },
+        }
+    }
+
+    /// Who it goes to, for those who watch what passes.
+    pub fn describe(&self) -> String {
+        match &self.to {
+            Recipients::Client(name) => name.to_string(),
+            Recipients::Clients(names) => format!("{} clients", names.len()),
+            Recipients::Channel(name) => format!("channel {name}"),
+            Recipients::Everybody => "everybody".to_owned(),
+        }
+    }
+}
+
+impl Placed {
+    /// The position in the one inbox that it was for.
+    pub fn position(self) -> Result<Position, Failure> {
+        match self {
+            Self::At(position) => Ok(position),
+            // A send to one client has a position.
+            Self::In { .. } => Err(Failure::Unknown),
+        }
+    }
+}
+
+/// What a judged send came to.
+pub(super) fn placed(result: SendResult) -> Result<Placed, Failure> {
+    match result {
+        Ok(SendOutcome::Accepted(position)) => Ok(Placed::At(position)),
+        Ok(SendOutcome::Reached { inboxes, full }) => Ok(Placed::In { inboxes, full }),
+        Ok(SendOutcome::Refused(refusal)) => Err(Failure::Send(refusal)),
+        Err(failure) => Err(Failure::Stream(failure)),
+    }
+}
 
 impl<W: World> Visit<W> {
     /// Registers a name, and says whether it was new. One that is registered keeps its home unless another one is named.
@@ -113,20 +180,16 @@ impl<W: World> Visit<W> {
         }
         let (stream, ..) = opened?;
         let mut told = Vec::with_capacity(sends.len());
-        for (place, (to, content)) in sends.iter().enumerate() {
+        for (place, outgoing) in sends.iter().enumerate() {
             self.room().await?;
             let number = Number(place as u64 + 1);
-            let send = Command::Send { stream, number, confirmed: Number(0), to };
-            told.push(self.node.hub.send_apart(&send, content).ok_or(Failure::Unknown)?);
+            let send = outgoing.command(stream, number, Number(0));
+            told.push(self.node.hub.send_apart(&send, &outgoing.content).ok_or(Failure::Unknown)?);
         }
         let mut outcomes = Vec::with_capacity(told.len());
         for told in told {
             outcomes.push(match self.within(told).await {
-                Ok(Ok(Ok(SendOutcome::Accepted(position)))) => Ok(position),
-                Ok(Ok(Ok(SendOutcome::Refused(refusal)))) => Err(Failure::Send(refusal)),
-                // A plain send has a position.
-                Ok(Ok(Ok(SendOutcome::Reached { .. }))) => Err(Failure::Unknown),
-                Ok(Ok(Err(failure))) => Err(Failure::Stream(failure)),
+                Ok(Ok(judged)) => placed(judged),
                 Ok(Err(_)) | Err(_) => Err(Failure::Unknown),
             });
         }

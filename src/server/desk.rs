@@ -6,8 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use super::clients::{Outgoing, Placed, placed};
 use super::hub::OwnSend;
 use super::node::Node;
 use super::{Phase, Server, operator};
@@ -19,7 +18,7 @@ use crate::wire::client::SendFailure;
 use crate::wire::command::Command;
 use crate::wire::peer::Question;
 use crate::wire::{
-    Epoch, Name, Nonce, Number, Position, Refusal, RegistrationId, SendOutcome, SendRefusal, ServerAddress, StreamId,
+    Epoch, Name, Nonce, Number, Position, Refusal, RegistrationId, SendRefusal, ServerAddress, StreamId,
 };
 use crate::world::{Instant, World};
 
@@ -221,11 +220,12 @@ impl<W: World> Visit<W> {
     }
 
     /// Sends for somebody who has no stream: on one that this server has for them.
-    pub async fn share(&self, sender: &Name, to: &Name, content: &Bytes) -> Result<Position, Failure> {
+    pub async fn share(&self, sender: &Name, outgoing: &Outgoing) -> Result<Placed, Failure> {
         let window = u64::from(self.node.office.post_office.lock().quotas().stream_window);
         let window = window.min(limits::HTTP_STREAM_WINDOW);
         if self.node.metrics.flow.is_watched() {
-            self.node.metrics.flow.note(Sender::Client(sender.clone()), to, content.len());
+            let bytes = outgoing.content.len();
+            self.node.metrics.flow.note(Sender::Client(sender.clone()), &outgoing.describe(), bytes);
         }
         loop {
             self.room().await?;
@@ -233,7 +233,7 @@ impl<W: World> Visit<W> {
             let room = self.node.hub.room.notified();
             let mut room = std::pin::pin!(room);
             room.as_mut().enable();
-            let sent = self.node.hub.send_for(sender, to, content, window, [draw::<W>(), draw::<W>()]);
+            let sent = self.node.hub.send_for(sender, outgoing, window, [draw::<W>(), draw::<W>()]);
             match sent {
                 OwnSend::Full => {
                     self.node.metrics.hit(Limit::HttpStreams);
@@ -247,13 +247,10 @@ impl<W: World> Visit<W> {
                     Err(_) => return Err(Failure::Busy),
                 },
                 OwnSend::Sent(told) => match self.within(told).await {
-                    Ok(Ok(Ok(SendOutcome::Accepted(position)))) => {
-                        tracing::debug!(from = %sender, %to, %position, "accepted");
-                        return Ok(position);
+                    Ok(Ok(judged @ Ok(_))) => {
+                        tracing::debug!(from = %sender, to = %outgoing.describe(), outcome = ?judged, "judged");
+                        return placed(judged);
                     }
-                    Ok(Ok(Ok(SendOutcome::Refused(refusal)))) => return Err(Failure::Send(refusal)),
-                    // A plain send goes to one client.
-                    Ok(Ok(Ok(SendOutcome::Reached { .. }))) => return Err(Failure::Unknown),
                     // It was judged, once, and not taken: another stream takes it.
                     Ok(Ok(Err(
                         SendFailure::StreamClosed | SendFailure::Gap { .. } | SendFailure::WindowFull { .. },
@@ -289,25 +286,22 @@ impl<W: World> Visit<W> {
     pub async fn send(
         &self,
         (stream, number, confirmed): (StreamId, Number, Number),
-        to: &Name,
-        content: &Bytes,
-    ) -> Result<Position, Failure> {
+        outgoing: &Outgoing,
+    ) -> Result<Placed, Failure> {
         self.room().await?;
         if self.node.metrics.flow.is_watched() {
-            self.node.metrics.flow.note(Sender::Stream(stream), to, content.len());
+            self.node.metrics.flow.note(Sender::Stream(stream), &outgoing.describe(), outgoing.content.len());
         }
-        let told = self.node.hub.send_apart(&Command::Send { stream, number, confirmed, to }, content);
+        let send = outgoing.command(stream, number, confirmed);
+        let told = self.node.hub.send_apart(&send, &outgoing.content);
         let Some(told) = told else {
             return Err(Failure::Refused(Refusal::Malformed("a session sends on this stream".to_owned())));
         };
         match self.within(told).await {
-            Ok(Ok(Ok(SendOutcome::Accepted(position)))) => {
-                tracing::debug!(%stream, %number, %to, %position, "accepted");
-                Ok(position)
+            Ok(Ok(judged)) => {
+                tracing::debug!(%stream, %number, to = %outgoing.describe(), outcome = ?judged, "judged");
+                placed(judged)
             }
-            Ok(Ok(Ok(SendOutcome::Refused(refusal)))) => Err(Failure::Send(refusal)),
-            Ok(Ok(Ok(SendOutcome::Reached { .. }))) => Err(Failure::Unknown),
-            Ok(Ok(Err(failure))) => Err(Failure::Stream(failure)),
             Ok(Err(_)) | Err(_) => Err(Failure::Unknown),
         }
     }

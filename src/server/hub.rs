@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, oneshot};
 
 use self::apart::Apart;
-pub(super) use self::apart::OwnSend;
+pub(super) use self::apart::{OwnSend, SendResult};
 use self::reader::Reader;
 use super::batches::Batches;
 use super::outbox::{OUTBOX_STOP, Outgoing, Session};
@@ -423,6 +423,7 @@ impl Books {
             }
             Effect::Delivered { stream, sequence, number, fate } => {
                 // Whoever sends on it is told; others who ask for it are told then.
+                self.apart.receipts.notify_waiters();
                 if let Some(Route { session: id, .. }) = self.streams.get(stream).copied() {
                     let (stream, sequence, number, fate) = (*stream, *sequence, *number, *fate);
                     self.reply(id, &Reply::Delivered { stream, sequence, number, fate });

@@ -3,7 +3,7 @@
 //! Reading order: [`run`] here; [`bootstrap`] (founding, joining); [`node`] (what runs once there is an incarnation);
 //! [`listener`] and [`session`] (connections); [`hub`] and [`outbox`] (the books of a home server: who waits for what);
 //! [`delivery`]; [`batches`], [`forward`] and [`proposer`] (commands on their way into the log); [`desk`] and [`peek`]
-//! (clients without a session), whose part of the books is `hub::apart`; [`overview`] and [`observer`] (what is told and
+//! (clients without a session; [`clients`] and [`sharing`] for `/v1`), whose part of the books is `hub::apart`; [`overview`] and [`observer`] (what is told and
 //! counted); [`membership`], [`moving`] and [`operator`];
 //! [`upkeep`] and [`disk_watch`]; [`scrub`]; [`ending`]; [`status`]; [`backup`], and [`restored`] for what came of one.
 
@@ -33,6 +33,7 @@ mod restored;
 mod scrub;
 mod session;
 mod settings;
+mod sharing;
 mod status;
 mod upkeep;
 
@@ -43,6 +44,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+pub(crate) use clients::{Outgoing, Placed};
 pub(crate) use desk::{Desk, Failure, Moved, Place, Visit};
 pub(crate) use overview::{Counts, FeedPermit};
 pub(crate) use peek::{Look, Seen};

@@ -21,6 +21,75 @@ pub enum Target<'a> {
     Everybody,
 }
 
+/// Who a message goes to: see [`crate::client::SendStream::post`].
+///
+/// ```
+/// use restante::{client::Recipients, wire::Name};
+/// # fn example() -> Result<(), restante::wire::BadName> {
+/// let one: Recipients = Name::new("bob")?.into();
+/// let both: Recipients = vec![Name::new("bob")?, Name::new("carol")?].into();
+/// let members = Recipients::Channel(Name::new("orders.new.eu")?);
+/// # Ok(())
+/// # }
+/// # example().expect("names");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipients {
+    /// One client.
+    Client(Name),
+    /// Several clients, all or none of them: at most [`limits::RECIPIENTS_MAX`]. Who is named twice gets it once.
+    Clients(Vec<Name>),
+    /// Everybody who has joined the channel, or subscribed to a pattern that its name fits. Those whose inbox is full do
+    /// without, and the receipt says how many they are.
+    Channel(Name),
+    /// Every registered client, the sender with them. Those whose inbox is full do without.
+    Everybody,
+}
+
+impl Recipients {
+    /// Whether so many may be named.
+    pub fn is_allowed(&self) -> bool {
+        !matches!(self, Self::Clients(clients) if clients.is_empty() || clients.len() > limits::RECIPIENTS_MAX)
+    }
+
+    /// As a command names them.
+    pub fn target(&self) -> Target<'_> {
+        match self {
+            Self::Client(name) => Target::Client(name),
+            Self::Clients(names) => Target::Clients(names.iter().map(Name::as_str).collect()),
+            Self::Channel(name) => Target::Channel(name),
+            Self::Everybody => Target::Everybody,
+        }
+    }
+
+    /// About how many bytes it takes in a frame.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Client(name) | Self::Channel(name) => name.len() + 8,
+            Self::Clients(names) => names.iter().map(|name| name.len() + 2).sum::<usize>() + 8,
+            Self::Everybody => 8,
+        }
+    }
+}
+
+impl From<Name> for Recipients {
+    fn from(name: Name) -> Self {
+        Self::Client(name)
+    }
+}
+
+impl From<&Name> for Recipients {
+    fn from(name: &Name) -> Self {
+        Self::Client(name.clone())
+    }
+}
+
+impl From<Vec<Name>> for Recipients {
+    fn from(names: Vec<Name>) -> Self {
+        Self::Clients(names)
+    }
+}
+
 /// On which terms a message is taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {

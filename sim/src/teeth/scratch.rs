@@ -13,7 +13,18 @@ use super::Patches;
 use super::patch::Files;
 
 /// What of a tree the simulator is built from.
-const PARTS: [&str; 7] = ["Cargo.toml", "Cargo.lock", "README.md", "src", "benches", "sim/Cargo.toml", "sim/src"];
+const PARTS: [&str; 10] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "README.md",
+    "src",
+    "benches",
+    "sim/Cargo.toml",
+    "sim/src",
+    "fuzz/Cargo.toml",
+    "fuzz/src",
+    "fuzz/fuzz_targets",
+];
 
 /// What the copy's simulator is called.
 const SIMULATOR: &str = "restante-sim-teeth";

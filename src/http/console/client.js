@@ -14,24 +14,61 @@ function hex() {
 }
 
 function sender(name) {
-  if (!senders.has(name)) senders.set(name, { nonce: hex(), stream: null, next: 1, queue: Promise.resolve(), shown: [] });
+  if (!senders.has(name)) senders.set(name, { nonce: hex(), stream: null, next: 1, collected: 0, collecting: false, queue: Promise.resolve(), shown: [] });
   return senders.get(name);
 }
 
+/** Whom a line names: a client, several with commas between them, `#` and a channel, or `*` for everybody. */
+export function destination(line) {
+  const text = line.trim();
+  if (text === "*") return { all: "clients" };
+  if (text.startsWith("#")) return { channel: text.slice(1) };
+  const names = text.split(",").map((name) => name.trim()).filter(Boolean);
+  return names.length === 1 ? names[0] : names;
+}
+
+/** Asks for the delivered receipts of a sender's stream, as long as some of its messages wait for theirs. */
+async function collect(own) {
+  if (own.collecting) return;
+  own.collecting = true;
+  while (own.shown.some((sent) => sent.number && sent.stream === own.stream && !sent.fate)) {
+    try {
+      const { receipts } = await ask("GET", `/streams/${own.stream}/receipts?wait=5&collected=${own.collected}`);
+      for (const receipt of receipts) {
+        own.collected = Math.max(own.collected, receipt.sequence);
+        const sent = own.shown.find((known) => known.stream === own.stream && known.number === receipt.number);
+        if (sent) { sent.fate = receipt.fate; sent.draw(); }
+      }
+    } catch (error) {
+      // A stream that is closed tells into the inbox.
+      if (error instanceof Refused) break;
+      await new Promise((done) => setTimeout(done, 1000));
+    }
+  }
+  own.collecting = false;
+}
+
+/** What became of a message at its recipients. */
+function fated({ acknowledged, expired, ended }) {
+  const parts = [acknowledged && `acknowledged${acknowledged > 1 ? ` by ${number(acknowledged)}` : ""}`, expired && `${number(expired)} expired`, ended && `${number(ended)} ended`];
+  return parts.filter(Boolean).join(", ") || "nobody to get it";
+}
+
 /** Sends, one after the other, however long it takes. */
-function send(name, to, text) {
+function send(name, to, text, sent) {
   const own = sender(name);
   const sending = own.queue.then(async () => {
     for (;;) {
       try {
         if (own.stream === null) {
           const opened = await ask("POST", "/streams", { client: name, nonce: own.nonce }, true);
-          [own.stream, own.next] = [opened.stream, opened.next];
+          [own.stream, own.next, own.collected] = [opened.stream, opened.next, 0];
         }
         const number = own.next;
         try {
-          const receipt = await ask("PUT", `/streams/${own.stream}/${number}?confirmed=${number - 1}`, { to, text }, true);
+          const receipt = await ask("PUT", `/streams/${own.stream}/${number}?confirmed=${number - 1}`, { to: destination(to), text, receipt: "delivered" }, true);
           own.next = number + 1;
+          [sent.stream, sent.number] = [own.stream, number];
           return receipt;
         } catch (error) {
           // Refused for good, it has used its number up.
@@ -106,12 +143,12 @@ export function clientView(name) {
       inbox(news) { inbox = news; acknowledged = Math.max(acknowledged, news.acknowledged); marked(); waiting(news.waiting); },
       message(message) {
         last = Math.max(last, message.position);
-        const says = message.text ?? `${size(message.base64.length * 0.75)} of data`;
-        const row = bubble("", says, element("b", {}, message.from), ` · position ${message.position}${message.redelivered ? " · perhaps seen before" : ""}`);
+        const says = message.notice ? `Your message ${number(message.notice.number)}: ${fated(message.notice.fate)}` : message.text ?? `${size(message.base64.length * 0.75)} of data`;
+        const row = bubble(message.notice ? "notice" : "", says, element("b", {}, message.notice ? "receipt" : message.from), message.channel ? ` to #${message.channel}` : "", ` · position ${message.position}${message.redelivered ? " · perhaps seen before" : ""}`);
         row.dataset.position = message.position;
         rows.set(message.position, row);
         add(row);
-        if (!to.value) to.value = message.from;
+        if (!to.value && !message.notice) to.value = message.channel ? `#${message.channel}` : message.from;
         acknowledge.disabled = !(inbox && inbox.reader === "nobody");
       },
       ended() { rows.clear(); inbox = null; last = acknowledged = 0; list.replaceChildren(element("li", { class: "none" }, "Nothing waits.")); },
@@ -122,7 +159,9 @@ export function clientView(name) {
     const row = bubble("mine", sent.text, "");
     const about = row.querySelector(".about");
     sent.draw = () => {
-      about.textContent = sent.position ? `to ${sent.to} · accepted at position ${sent.position}` : sent.error ? `to ${sent.to} · ${sent.error}` : `to ${sent.to} · on its way`;
+      const safe = sent.receipt && (sent.receipt.position ? `accepted at position ${sent.receipt.position}` : `accepted, in ${number(sent.receipt.inboxes)} ${sent.receipt.inboxes === 1 ? "inbox" : "inboxes"}${sent.receipt.full ? `, ${number(sent.receipt.full)} full` : ""}`);
+      row.classList.toggle("seen", Boolean(sent.fate?.delivered && sent.fate.acknowledged));
+      about.textContent = safe ? `to ${sent.to} · ${sent.fate ? `${fated(sent.fate)} ✓` : safe}` : sent.error ? `to ${sent.to} · ${sent.error}` : `to ${sent.to} · on its way`;
       row.classList.toggle("failed", Boolean(sent.error));
     };
     sent.draw();
@@ -138,7 +177,7 @@ export function clientView(name) {
     list.scrollTop = list.scrollHeight;
     text.value = "";
     text.focus();
-    send(name, sent.to, sent.text).then((receipt) => { sent.position = receipt.position; }, (error) => { sent.error = error.message; }).then(() => sent.draw());
+    send(name, sent.to, sent.text, sent).then((receipt) => { sent.receipt = receipt; collect(sender(name)); }, (error) => { sent.error = error.message; }).then(() => sent.draw());
   };
   const keys = (event) => { if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); form.requestSubmit(); } };
   const confirm = async () => {

@@ -2,21 +2,24 @@
 import { drawCluster } from "./cluster.js";
 import { clientsView } from "./clients.js";
 import { clientView } from "./client.js";
+import { channelView, channelsView } from "./channels.js";
 import { choose, isLive, news, onNews, state } from "./store.js";
 
-const views = { cluster: drawCluster, clients: clientsView, client: clientView };
+const views = { cluster: drawCluster, clients: clientsView, client: clientView, channels: channelsView, channel: channelView };
+/** The pages of one thing, and the link that leads to it. */
+const one = { client: "clients", channel: "channels" };
 let leave = () => {};
 
 function route() {
   const parts = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
-  const name = parts[0] === "client" && parts[1] ? "client" : parts[0] === "clients" ? "clients" : "cluster";
+  const name = one[parts[0]] && parts[1] ? parts[0] : ["clients", "channels"].includes(parts[0]) ? parts[0] : "cluster";
   leave();
   for (const view of document.querySelectorAll(".view")) view.hidden = view.id !== name;
   for (const link of document.querySelectorAll("nav a[data-view]")) {
-    const on = link.dataset.view === (name === "client" ? "clients" : name);
+    const on = link.dataset.view === (one[name] ?? name);
     if (on) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
-  document.title = name === "client" ? `${parts[1]} – Restante` : name === "clients" ? "Clients – Restante" : "Restante";
+  document.title = one[name] ? `${parts[1]} – Restante` : name === "cluster" ? "Restante" : `${name[0].toUpperCase()}${name.slice(1)} – Restante`;
   leave = views[name](parts[1]) ?? (() => {});
 }
 

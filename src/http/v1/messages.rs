@@ -1,18 +1,17 @@
 //! Sending: single messages, batches, and numbered sends on a stream.
 
-use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 
 use super::model::{
-    Batch, BatchOutcome, MessageSchema, NumberedReceipt, PartOutcome, PartSchema, Receipt, Sending, Stream,
-    StreamOpening, content, name,
+    Batch, BatchOutcome, DeliveredReceipt, DeliveredReceipts, MessageSchema, NumberedReceipt, PartOutcome, PartSchema,
+    Receipt, Sending, Stream, StreamOpening, content, name,
 };
 use super::problem::Problem;
 use super::query::Query;
 use super::reply::Reply;
 use crate::limits;
-use crate::server::{Failure, Visit};
+use crate::server::{Failure, Outgoing, Placed, Visit};
 use crate::wire::client::SendFailure;
 use crate::wire::{Name, Nonce, Number, StreamId};
 use crate::world::World;
@@ -37,8 +36,8 @@ use crate::world::World;
     responses(
         (status = 201, description = "It was accepted.", body = Receipt),
         (status = 400, description = "The body is not understood.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`not_registered`: the sender; `no_such_client`: the recipient.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`inbox_full`; `other_content`: the key was used for another message.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`not_registered`: the sender; `no_such_client`: the recipient; `no_such_channel`.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`inbox_full`; `recipients`: not all of several can be reached, and it went to none; `too_many_inboxes`; `other_content`: the key was used for another message.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The message is too large.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "A form is no message.", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_keys`, `too_many_streams`", body = Problem, content_type = "application/problem+json"),
@@ -53,26 +52,35 @@ pub(super) async fn send<W: World>(
     body: &[u8],
 ) -> Result<Reply, Problem> {
     let key = key(head)?;
-    let (from, to, content) = match raw_type(head)? {
+    let (from, outgoing) = match raw_type(head)? {
         None => {
             let sending: Sending = super::read(body)?;
-            let (to, content) = sending.content()?;
-            (sending.from()?, to, content)
+            sending.without_receipt()?;
+            (sending.from()?, sending.outgoing()?)
         }
         Some(content_type) => {
             let content = content(Some(&content_type), Vec::new(), body)?;
-            (query.needed_name("from")?, query.needed_name("to")?, content)
+            (query.needed_name("from")?, Outgoing::plain(&query.needed_name("to")?, &content))
         }
     };
+    Ok(Reply::json(StatusCode::CREATED, &share(visit, &from, key.as_deref(), &outgoing).await?))
+}
+
+/// Sends for somebody who has no stream.
+pub(super) async fn share<W: World>(
+    visit: &Visit<W>,
+    from: &Name,
+    key: Option<&str>,
+    outgoing: &Outgoing,
+) -> Result<Receipt, Problem> {
     let sent = match key {
-        None => visit.share(&from, &to, &content).await,
+        None => visit.share(from, outgoing).await,
         Some(key) => {
-            let sends = [(to, content)];
-            let outcomes = visit.send_all(&from, Some(&key), &sends).await?;
+            let outcomes = visit.send_all(from, Some(key), std::slice::from_ref(outgoing)).await?;
             outcomes.into_iter().next().unwrap_or(Err(Failure::Unknown))
         }
     };
-    Ok(Reply::json(StatusCode::CREATED, &Receipt { position: sent?.0 }))
+    sent.map(Receipt::from).map_err(|failure| Problem::of_send(failure, &outgoing.to))
 }
 
 /// Sends several messages of one sender, in this order. Each is accepted or refused for itself.
@@ -102,16 +110,22 @@ pub(super) async fn send_batch<W: World>(visit: &Visit<W>, head: &Parts, batch: 
     }
     let sending = |sending: &Sending| {
         sending.without_sender()?;
-        sending.content()
+        sending.without_receipt()?;
+        sending.outgoing()
     };
-    let sends: Vec<(Name, Bytes)> = batch.messages.iter().map(sending).collect::<Result<_, _>>()?;
+    let sends: Vec<Outgoing> = batch.messages.iter().map(sending).collect::<Result<_, _>>()?;
     let outcomes = visit.send_all(&from, key.as_deref(), &sends).await?;
     let accepted = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    let outcome = |outcome: Result<crate::wire::Position, Failure>| match outcome {
-        Ok(position) => PartOutcome { position: Some(position.0), problem: None },
-        Err(failure) => PartOutcome { position: None, problem: Some(failure.into()) },
+    let outcome = |(outcome, outgoing): (Result<Placed, Failure>, &Outgoing)| match outcome.map(Receipt::from) {
+        Ok(Receipt { position, inboxes, full }) => {
+            PartOutcome { position, inboxes: Some(inboxes), full, problem: None }
+        }
+        Err(failure) => {
+            let problem = Some(Problem::of_send(failure, &outgoing.to));
+            PartOutcome { position: None, inboxes: None, full: None, problem }
+        }
     };
-    let outcomes = outcomes.into_iter().map(outcome).collect();
+    let outcomes = outcomes.into_iter().zip(&sends).map(outcome).collect();
     Ok(Reply::json(StatusCode::OK, &BatchOutcome { accepted, outcomes }))
 }
 
@@ -177,8 +191,8 @@ pub(super) async fn get_stream<W: World>(visit: &Visit<W>, stream: StreamId) -> 
     responses(
         (status = 200, description = "It was accepted, now or before.", body = NumberedReceipt),
         (status = 400, description = "The request is not understood.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`no_such_client`: refused, and the number is used.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`gap`: another number is `expected`; `other_content`: the number was used for another message; `already_answered`: its outcome was confirmed; `confirmed_too_far`; `inbox_full`: refused, and the number is used.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`no_such_client`, `no_such_channel`: refused, and the number is used.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`gap`: another number is `expected`; `other_content`: the number was used for another message; `already_answered`: its outcome was confirmed; `confirmed_too_far`; `inbox_full`, `recipients`, `too_many_inboxes`, `no_room_for_receipt`: refused, and the number is used.", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "`stream_closed`: it is closed, or never was.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The message is too large.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "A form is no message.", body = Problem, content_type = "application/problem+json"),
@@ -199,17 +213,50 @@ pub(super) async fn put<W: World>(
         let detail = "`confirmed` is the last number whose outcome you have, which comes before this one";
         return Err(Problem::new(StatusCode::CONFLICT, "confirmed_too_far", detail));
     }
-    let (to, content) = match raw_type(head)? {
+    let outgoing = match raw_type(head)? {
         None => {
             let sending: Sending = super::read(body)?;
             sending.without_sender()?;
-            sending.content()?
+            sending.outgoing()?
         }
-        Some(content_type) => (query.needed_name("to")?, content(Some(&content_type), Vec::new(), body)?),
+        Some(content_type) => {
+            Outgoing::plain(&query.needed_name("to")?, &content(Some(&content_type), Vec::new(), body)?)
+        }
     };
-    let position = visit.send((stream, number, confirmed), &to, &content).await?;
-    let receipt = NumberedReceipt { stream: stream.0, number: number.0, position: position.0 };
+    let sent = visit.send((stream, number, confirmed), &outgoing).await;
+    let Receipt { position, inboxes, full } =
+        sent.map(Receipt::from).map_err(|failure| Problem::of_send(failure, &outgoing.to))?;
+    let receipt = NumberedReceipt { stream: stream.0, number: number.0, position, inboxes, full };
     Ok(Reply::json(StatusCode::OK, &receipt))
+}
+
+/// The delivered receipts of a stream: what became of sends that asked for one (`"receipt": "delivered"`) once no copy of them
+/// waited any more. Each is told again until it is collected: name the last one's `sequence` as `collected` with the next
+/// question. With `wait` the answer comes once there is one.
+#[utoipa::path(
+    get, path = "/v1/streams/{stream}/receipts", tag = "streams", operation_id = "collectReceipts",
+    params(
+        ("stream" = u64, Path, description = "The stream's id.", minimum = 0),
+        ("collected" = Option<u64>, Query, description = "You have those up to this one, which are forgotten.", minimum = 0),
+        ("wait" = Option<f64>, Query, description = "So many seconds, if there is none.", minimum = 0, maximum = 60),
+    ),
+    responses(
+        (status = 200, description = "Those that are not collected yet, in the order in which they came.", body = DeliveredReceipts),
+        (status = 400, description = "The request is not understood.", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "`stream_closed`: it is closed, or never was; receipts come into the sender's inbox, as notices.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Not now: `Retry-After` says when to ask again.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn receipts<W: World>(visit: &Visit<W>, stream: StreamId, query: &Query) -> Result<Reply, Problem> {
+    let collected = query.whole("collected")?.unwrap_or(0);
+    let receipts = visit.collect_receipts(stream, collected, query.wait()?).await?;
+    let receipt = |(sequence, number, fate): (u64, Number, crate::wire::sharing::Fate)| DeliveredReceipt {
+        sequence,
+        number: number.0,
+        fate: fate.into(),
+    };
+    let receipts = receipts.into_iter().map(receipt).collect();
+    Ok(Reply::json(StatusCode::OK, &DeliveredReceipts { receipts }))
 }
 
 /// Closes a stream for ever.

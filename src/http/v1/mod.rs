@@ -3,9 +3,10 @@
 //!
 //! * [`route`] and [`query`]: what a request asks for. Pure.
 //! * [`model`] and [`report`]: the JSON; [`problem`]: errors; [`reply`]: answers.
-//! * [`clients`], [`messages`], [`inbox`]: what is asked at once; [`events`] and [`socket`]: what goes on.
+//! * [`clients`], [`messages`], [`inbox`], [`channels`]: what is asked at once; [`events`] and [`socket`]: what goes on.
 //! * [`openapi`]: the document.
 
+mod channels;
 mod clients;
 mod events;
 mod inbox;
@@ -70,6 +71,7 @@ async fn try_answer<W: World>(
             | Route::Attach(_)
             | Route::OpenStream
             | Route::Put(..)
+            | Route::CreateChannel
     );
     let (bytes, _room) = if takes_body {
         if !matches!(route, Route::Send | Route::Put(..)) {
@@ -104,6 +106,16 @@ async fn try_answer<W: World>(
         Route::Stream(stream) => messages::get_stream(&visit, *stream).await,
         Route::CloseStream(stream) => messages::close_stream(&visit, *stream).await,
         Route::Put(stream, number) => messages::put(&visit, (*stream, *number), &head, &query, &bytes).await,
+        Route::Receipts(stream) => messages::receipts(&visit, *stream, &query).await,
+        Route::Channels => channels::list(&visit, &query).await,
+        Route::CreateChannel => channels::create(&visit, &read(&bytes)?).await,
+        Route::DeleteChannel(channel) => channels::delete(&visit, channel).await,
+        Route::Members(channel) => channels::members(&visit, channel, &query).await,
+        Route::Join(channel, client) => channels::join(&visit, channel, client).await,
+        Route::Leave(channel, client) => channels::leave(&visit, channel, client).await,
+        Route::Enlisted(client) => channels::enlisted(&visit, client).await,
+        Route::Subscribe(client, pattern) => channels::subscribe(&visit, client, pattern).await,
+        Route::Unsubscribe(client, pattern) => channels::unsubscribe(&visit, client, pattern).await,
         Route::OpenApi
         | Route::Docs
         | Route::Status

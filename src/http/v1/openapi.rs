@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{clients, events, inbox, messages, model, report, socket};
+use super::{channels, clients, events, inbox, messages, model, report, socket};
 use crate::metrics::chronicle::Happening;
 
 #[derive(OpenApi)]
@@ -24,7 +24,17 @@ use crate::metrics::chronicle::Happening;
         messages::open_stream,
         messages::get_stream,
         messages::put,
+        messages::receipts,
         messages::close_stream,
+        channels::list,
+        channels::create,
+        channels::delete,
+        channels::members,
+        channels::join,
+        channels::leave,
+        channels::enlisted,
+        channels::subscribe,
+        channels::unsubscribe,
         clients::list,
         clients::register,
         clients::get,
@@ -37,6 +47,7 @@ use crate::metrics::chronicle::Happening;
         (name = "messages", description = "Sending."),
         (name = "inbox", description = "Receiving and acknowledging."),
         (name = "streams", description = "Numbered sends, exact for ever."),
+        (name = "channels", description = "Channels, their members, and subscriptions to patterns of their names."),
         (name = "clients", description = "Who is registered."),
         (name = "cluster", description = "The servers, and what happens."),
     ),
@@ -66,7 +77,9 @@ mod tests {
                 .replace("{name}", "bob")
                 .replace("{stream}", "7")
                 .replace("{number}", "1")
-                .replace("{position}", "3");
+                .replace("{position}", "3")
+                .replace("{channel}", "orders")
+                .replace("{pattern}", "orders.%3E");
             let behind = concrete.strip_prefix("/v1/").unwrap();
             for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
                 let documented = item.get(method.to_lowercase()).is_some();
@@ -78,6 +91,6 @@ mod tests {
                 operations += usize::from(documented);
             }
         }
-        assert_eq!(operations, 19, "a route that is not in the document is not counted here");
+        assert_eq!(operations, 29, "a route that is not in the document is not counted here");
     }
 }

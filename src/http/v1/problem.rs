@@ -11,6 +11,7 @@ use crate::http::guard::BadHead;
 use crate::http::intake::BadBody;
 use crate::server::Failure;
 use crate::wire::client::SendFailure;
+use crate::wire::sharing::Recipients;
 use crate::wire::{Refusal, SendRefusal};
 
 /// What is wrong, and what became of the request.
@@ -38,6 +39,19 @@ pub struct Problem {
     /// With `epoch_moved`: the epoch in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// With `recipients`: those who stood in the way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<Unreachable>,
+}
+
+/// One of several recipients who could not be reached, so that the message went to none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Unreachable {
+    /// The recipient's name.
+    pub name: String,
+    /// Why: `no_such_client` or `inbox_full`.
+    #[schema(value_type = String)]
+    pub code: &'static str,
 }
 
 /// What became of a request that failed.
@@ -66,6 +80,7 @@ impl Problem {
             outcome: Outcome::NothingDone,
             expected: None,
             epoch: None,
+            recipients: Vec::new(),
         }
     }
 
@@ -77,6 +92,23 @@ impl Problem {
     /// There is nothing at that path.
     pub fn no_such_path() -> Self {
         Self::new(StatusCode::NOT_FOUND, "no_such_path", "there is nothing at this path; /v1/docs tells what there is")
+    }
+
+    /// What stood in the way of a send to these.
+    pub fn of_send(failure: Failure, to: &Recipients) -> Self {
+        let mut problem = Self::from(failure.clone());
+        if let (Failure::Send(SendRefusal::Recipients(unreached)), Recipients::Clients(names)) = (&failure, to) {
+            for (place, name) in names.iter().enumerate().take(64) {
+                let is_in = |set: u64| set >> place & 1 == 1;
+                let code = match (is_in(unreached.unknown), is_in(unreached.full)) {
+                    (true, _) => "no_such_client",
+                    (_, true) => "inbox_full",
+                    (false, false) => continue,
+                };
+                problem.recipients.push(Unreachable { name: name.to_string(), code });
+            }
+        }
+        problem
     }
 
     fn outcome(self, outcome: Outcome) -> Self {
@@ -106,14 +138,19 @@ fn code_of(error: &impl Debug) -> String {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let status = match &refusal {
-            Refusal::NotRegistered | Refusal::NoSuchServer => StatusCode::NOT_FOUND,
+            Refusal::NotRegistered | Refusal::NoSuchServer | Refusal::NoSuchChannel => StatusCode::NOT_FOUND,
             Refusal::RegistrationEnded
             | Refusal::EpochMoved { .. }
             | Refusal::ReadBySession
             | Refusal::AlreadyRegistered { .. }
             | Refusal::HomeMoved { .. }
+            | Refusal::ChannelExists
+            | Refusal::ChannelFull { .. }
             | Refusal::Malformed(_) => StatusCode::CONFLICT,
-            Refusal::TooManyClients { .. } | Refusal::TooManyStreams { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::TooManyClients { .. }
+            | Refusal::TooManyStreams { .. }
+            | Refusal::TooManyChannels { .. }
+            | Refusal::TooManyEnlistments { .. } => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         let mut problem = Self::new(status, &code_of(&refusal), &refusal);
@@ -127,7 +164,7 @@ impl From<Refusal> for Problem {
 impl From<SendRefusal> for Problem {
     fn from(refusal: SendRefusal) -> Self {
         let status = match refusal {
-            SendRefusal::NoSuchClient => StatusCode::NOT_FOUND,
+            SendRefusal::NoSuchClient | SendRefusal::NoSuchChannel => StatusCode::NOT_FOUND,
             _ => StatusCode::CONFLICT,
         };
         Self::new(status, &code_of(&refusal), refusal).outcome(Outcome::Refused)

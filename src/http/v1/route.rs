@@ -28,6 +28,16 @@ pub(super) enum Route {
     Stream(StreamId),
     CloseStream(StreamId),
     Put(StreamId, Number),
+    Receipts(StreamId),
+    Channels,
+    CreateChannel,
+    DeleteChannel(Name),
+    Members(Name),
+    Join(Name, Name),
+    Leave(Name, Name),
+    Enlisted(Name),
+    Subscribe(Name, String),
+    Unsubscribe(Name, String),
 }
 
 /// A request that asks for nothing there is.
@@ -91,6 +101,28 @@ impl Route {
                     _ => Err(BadRoute::Method("GET, HEAD, DELETE")),
                 }
             }
+            ["streams", stream, "receipts"] => get(Self::Receipts(Id(number(stream, "stream")?))),
+            ["channels"] => match method {
+                "GET" => Ok(Self::Channels),
+                "POST" => Ok(Self::CreateChannel),
+                _ => Err(BadRoute::Method("GET, HEAD, POST")),
+            },
+            ["channels", channel] => match method {
+                "DELETE" => Ok(Self::DeleteChannel(client(channel)?)),
+                _ => Err(BadRoute::Method("DELETE")),
+            },
+            ["channels", channel, "members"] => get(Self::Members(client(channel)?)),
+            ["channels", channel, "members", name] => match method {
+                "PUT" => Ok(Self::Join(client(channel)?, client(name)?)),
+                "DELETE" => Ok(Self::Leave(client(channel)?, client(name)?)),
+                _ => Err(BadRoute::Method("PUT, DELETE")),
+            },
+            ["clients", name, "subscriptions"] => get(Self::Enlisted(client(name)?)),
+            ["clients", name, "subscriptions", pattern] => match method {
+                "PUT" => Ok(Self::Subscribe(client(name)?, pattern.to_owned())),
+                "DELETE" => Ok(Self::Unsubscribe(client(name)?, pattern.to_owned())),
+                _ => Err(BadRoute::Method("PUT, DELETE")),
+            },
             ["streams", stream, at] => {
                 let (stream, at) = (Id(number(stream, "stream")?), Number(number(at, "number of a send")?));
                 match method {
@@ -129,6 +161,9 @@ mod tests {
             ("GET", "clients/bob/inbox/events", Route::InboxEvents(name("bob"))),
             ("GET", "clients/bob/messages/7", Route::Message(name("bob"), Position(7))),
             ("PUT", "streams/7/1", Route::Put(Id(7), Number(1))),
+            ("GET", "streams/7/receipts", Route::Receipts(Id(7))),
+            ("PUT", "channels/orders.new/members/bob", Route::Join(name("orders.new"), name("bob"))),
+            ("DELETE", "clients/bob/subscriptions/orders.%3E", Route::Unsubscribe(name("bob"), "orders.>".to_owned())),
         ] {
             assert_eq!(Route::parse(method, path), Ok(route), "{method} {path}");
         }

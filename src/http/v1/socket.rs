@@ -12,11 +12,12 @@ use openraft_rt::watch::WatchReceiver as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::model::{Acknowledgement, Inbox, Message, Range, Sending};
+use super::messages::share;
+use super::model::{Acknowledgement, Inbox, Message, Range, Receipt, Sending};
 use super::problem::Problem;
 use super::query::Query;
 use crate::limits;
-use crate::server::{Desk, Failure, FeedPermit, Look, Seen, Visit};
+use crate::server::{Desk, FeedPermit, Look, Seen};
 use crate::wire::{Epoch, Name, RegistrationId};
 use crate::world::{WatchReceiver, World};
 
@@ -40,11 +41,8 @@ enum Said {
         #[serde(default)]
         id: serde_json::Value,
         key: Option<String>,
-        to: String,
-        text: Option<String>,
-        base64: Option<String>,
-        content_type: Option<String>,
-        headers: Option<std::collections::BTreeMap<String, String>>,
+        #[serde(flatten)]
+        sending: Box<Sending>,
     },
 }
 
@@ -54,9 +52,18 @@ enum Said {
 enum Says {
     Inbox(Inbox),
     Message(Message),
-    Acknowledged { acknowledged: u64 },
-    Sent { id: serde_json::Value, position: u64 },
-    Problem { id: serde_json::Value, problem: Problem },
+    Acknowledged {
+        acknowledged: u64,
+    },
+    Sent {
+        id: serde_json::Value,
+        #[serde(flatten)]
+        receipt: Receipt,
+    },
+    Problem {
+        id: serde_json::Value,
+        problem: Problem,
+    },
 }
 
 /// How somebody reads over a WebSocket; for the document.
@@ -234,13 +241,10 @@ async fn answer<W: World>(desk: &Desk<W>, name: &Name, reader: (RegistrationId, 
                 Err(bad) => problem(serde_json::Value::Null, bad),
             }
         }
-        Said::Send { id, key, to, text, base64, content_type, headers } => {
-            let sending = Sending { from: None, to, text, base64, content_type, headers };
-            match send(desk, name, key.as_deref(), &sending).await {
-                Ok(position) => Says::Sent { id, position },
-                Err(bad) => problem(id, bad),
-            }
-        }
+        Said::Send { id, key, sending } => match send(desk, name, key.as_deref(), &sending).await {
+            Ok(receipt) => Says::Sent { id, receipt },
+            Err(bad) => problem(id, bad),
+        },
     }
 }
 
@@ -248,17 +252,10 @@ async fn acknowledge<W: World>(desk: &Desk<W>, name: &Name, body: &Acknowledgeme
     Ok(super::inbox::take(&desk.visit()?, name, body).await?.0)
 }
 
-async fn send<W: World>(desk: &Desk<W>, name: &Name, key: Option<&str>, sending: &Sending) -> Result<u64, Problem> {
-    let (to, content) = sending.content()?;
-    let visit: Visit<W> = desk.visit()?;
-    let sent = match key {
-        None => visit.share(name, &to, &content).await,
-        Some(key) => {
-            let outcomes = visit.send_all(name, Some(key), &[(to, content)]).await?;
-            outcomes.into_iter().next().unwrap_or(Err(Failure::Unknown))
-        }
-    };
-    Ok(sent?.0)
+async fn send<W: World>(desk: &Desk<W>, name: &Name, key: Option<&str>, sending: &Sending) -> Result<Receipt, Problem> {
+    sending.without_sender()?;
+    sending.without_receipt()?;
+    share(&desk.visit()?, name, key, &sending.outgoing()?).await
 }
 
 async fn say(socket: &mut HyperWebsocketStream, says: &Says) -> Result<(), hyper_tungstenite::tungstenite::Error> {

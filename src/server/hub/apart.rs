@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot};
 
+use super::super::clients::Outgoing;
 use super::own_streams::{Begin, OwnStreams};
 use super::{Books, Hub, Waiter};
 use crate::post_office::PostOffice;
@@ -29,6 +30,8 @@ pub(in crate::server) struct Apart {
     pub streams: OwnStreams,
     /// Requests under way.
     pub requests: usize,
+    /// Wakes whoever waits for delivered receipts.
+    pub receipts: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +42,13 @@ struct Watched {
 
 impl Apart {
     pub fn new(streams: usize) -> Self {
-        Self { sends: BTreeMap::new(), inboxes: BTreeMap::new(), streams: OwnStreams::new(streams), requests: 0 }
+        Self {
+            sends: BTreeMap::new(),
+            inboxes: BTreeMap::new(),
+            streams: OwnStreams::new(streams),
+            requests: 0,
+            receipts: Arc::default(),
+        }
     }
 
     /// A send was put into the batch of this sequence; tells what becomes of it.
@@ -150,11 +159,12 @@ impl Hub {
 
     /// Sends for somebody who has no stream, on the one that this server has for them, of whose sends `window` may be on
     /// their way. `nonces` are used if a stream is opened and another one closed.
-    pub fn send_for(&self, sender: &Name, to: &str, content: &[u8], window: u64, nonces: [Nonce; 2]) -> OwnSend {
+    pub fn send_for(&self, sender: &Name, outgoing: &Outgoing, window: u64, nonces: [Nonce; 2]) -> OwnSend {
         let mut books = self.lock();
         let sent = match books.apart.streams.begin(sender, window, nonces[0]) {
             Begin::Number { stream, number, confirmed } => {
-                let sequence = books.batches.push_content(&Command::Send { stream, number, confirmed, to }, content);
+                let send = outgoing.command(stream, number, confirmed);
+                let sequence = books.batches.push_content(&send, &outgoing.content);
                 OwnSend::Sent(books.apart.sending(stream, number, sequence))
             }
             Begin::Open { nonce, instead_of, opened } => {
