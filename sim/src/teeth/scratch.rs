@@ -61,6 +61,16 @@ pub(super) fn build(tree: &Path, patches: &Patches) -> Result<PathBuf, String> {
         *manifest = manifest.replace("[package]\n", "[package]\nautobins = false\n");
         manifest.push_str(&format!("\n[[bin]]\nname = \"{SIMULATOR}\"\npath = \"src/main.rs\"\n"));
     }
+    // cargo names what it builds by package and version, and not by where the workspace is: with the same ones, what was built of
+    // the tree itself would count as built of the copy, without a sabotage in it.
+    if let Some(workspace) = files.get_mut("Cargo.toml") {
+        let version = format!("version = \"{}\"", env!("CARGO_PKG_VERSION"));
+        let marked = workspace.replacen(&version, &format!("version = \"{}-teeth\"", env!("CARGO_PKG_VERSION")), 1);
+        if marked == *workspace {
+            return Err(format!("Cargo.toml says nothing of {version}, which the copy has to change"));
+        }
+        *workspace = marked;
+    }
     let copy = tree.join("target/teeth");
     write(&copy, &files).map_err(|error| format!("{}: {error}", copy.display()))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tree.join("target"), PathBuf::from);

@@ -165,7 +165,7 @@ pub(super) async fn enlisted<W: World>(visit: &Visit<W>, client: &Name) -> Resul
     put, path = "/v1/clients/{name}/subscriptions/{pattern}", tag = "channels", operation_id = "subscribe",
     params(
         ("name" = String, Path, description = "The client's name.", pattern = "^[A-Za-z0-9._-]{1,64}$", min_length = 1, max_length = 64),
-        ("pattern" = String, Path, description = "The pattern, e.g. `orders.*.eu` or `orders.>`, encoded as paths are.", min_length = 1, max_length = 64),
+        ("pattern" = String, Path, description = "The pattern, e.g. `orders.*.eu` or `orders.>`, encoded as paths are.", pattern = "^(([A-Za-z0-9_-]+|[*])([.]([A-Za-z0-9_-]+|[*]))*([.]>)?|>)$", min_length = 1, max_length = 64),
     ),
     responses(
         (status = 204, description = "It has subscribed."),
@@ -186,7 +186,7 @@ pub(super) async fn subscribe<W: World>(visit: &Visit<W>, client: &Name, pattern
     delete, path = "/v1/clients/{name}/subscriptions/{pattern}", tag = "channels", operation_id = "unsubscribe",
     params(
         ("name" = String, Path, description = "The client's name.", pattern = "^[A-Za-z0-9._-]{1,64}$", min_length = 1, max_length = 64),
-        ("pattern" = String, Path, description = "The pattern, encoded as paths are.", min_length = 1, max_length = 64),
+        ("pattern" = String, Path, description = "The pattern, encoded as paths are.", pattern = "^(([A-Za-z0-9_-]+|[*])([.]([A-Za-z0-9_-]+|[*]))*([.]>)?|>)$", min_length = 1, max_length = 64),
     ),
     responses(
         (status = 204, description = "It is not subscribed."),

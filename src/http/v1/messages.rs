@@ -54,6 +54,8 @@ pub(super) async fn send<W: World>(
     let key = key(head)?;
     let (from, outgoing) = match raw_type(head)? {
         None => {
+            // They count for nothing, and are looked at all the same.
+            (query.name("from")?, query.name("to")?);
             let sending: Sending = super::read(body)?;
             sending.without_receipt()?;
             (sending.from()?, sending.outgoing()?)
@@ -215,6 +217,8 @@ pub(super) async fn put<W: World>(
     }
     let outgoing = match raw_type(head)? {
         None => {
+            // It counts for nothing, and is looked at all the same.
+            query.name("to")?;
             let sending: Sending = super::read(body)?;
             sending.without_sender()?;
             sending.outgoing()?
