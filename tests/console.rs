@@ -85,6 +85,7 @@ fn two_windows_chat_through_two_servers_and_outlive_the_leader() {
     browser.wait(&bob, "something to acknowledge", "!document.querySelector('#acknowledge').disabled");
     browser.value(&bob, "document.querySelector('#acknowledge').click()");
     browser.wait(&bob, "it to be gone", &has_text("#waiting-words", "nothing waits"));
+    browser.wait(&alice, "the delivered receipt", &has_text("#messages", "acknowledged ✓"));
     keep(&mut browser, &alice, "chat-light");
     keep(&mut browser, &bob, "chat-dark");
 
@@ -116,6 +117,40 @@ fn two_windows_chat_through_two_servers_and_outlive_the_leader() {
 }
 
 #[test]
+fn channels_are_made_and_joined_and_what_is_sent_to_one_comes_to_its_members() {
+    let cluster = serving(3);
+    let Some(mut browser) = Browser::start() else { return };
+    for name in ["alice", "bob", "carol"] {
+        register(&cluster, name);
+    }
+    let channels = browser.open(&url(&cluster, 0, "#/channels"), (1440, 900), false);
+    browser.wait(&channels, "no channel", &has_text("#channels-words", "There is no channel here"));
+    browser.type_into(&channels, "#make-name", "orders.new");
+    browser.press(&channels, "Enter");
+    browser.wait(&channels, "the channel", &has_text("#channel-rows", "orders.new"));
+    let channel = browser.open(&url(&cluster, 1, "#/channel/orders.new"), (390, 844), true);
+    browser.wait(&channel, "nobody", &has_text("#channel-words", "nobody has joined"));
+    for name in ["bob", "carol"] {
+        browser.type_into(&channel, "#join-name", name);
+        browser.press(&channel, "Enter");
+        browser.wait(&channel, "the member", &has_text("#member-rows", name));
+    }
+    keep(&mut browser, &channel, "channel-dark");
+    let alice = browser.open(&url(&cluster, 2, "#/client/alice"), (720, 900), false);
+    let bob = browser.open(&url(&cluster, 0, "#/client/bob"), (720, 900), false);
+    browser.wait(&alice, "alice's page", &has_text("#client-words", "at home at"));
+    send(&mut browser, &alice, "#orders.new", "3 chairs");
+    browser.wait(&alice, "the receipt", &has_text("#messages", "accepted, in 2 inboxes"));
+    browser.wait(&bob, "the message", &has_text("#messages", "alice to #orders.new"));
+    send(&mut browser, &alice, "bob, nobody", "both of you or neither");
+    browser.wait(&alice, "the refusal", &has_text("#messages", "went to none"));
+    browser.value(&channel, "document.querySelector('#member-rows button').click()");
+    browser.wait(&channel, "one to leave", &has_text("#channel-words", "1 member"));
+    send(&mut browser, &alice, "#orders.new", "and a table");
+    browser.wait(&alice, "the second receipt", &has_text("#messages", "accepted, in 1 inbox"));
+}
+
+#[test]
 fn the_console_fits_its_window_and_is_quick_with_ten_thousand_clients() {
     let cluster = serving(3);
     let Some(mut browser) = Browser::start() else { return };
@@ -139,6 +174,11 @@ fn the_console_fits_its_window_and_is_quick_with_ten_thousand_clients() {
                     "cluster",
                     "",
                     "document.querySelectorAll('#picture .node.leader').length === 1 && document.querySelectorAll('#servers tr').length === 3",
+                ),
+                (
+                    "channels",
+                    "#/channels",
+                    "document.querySelector('#channels-words').innerText.includes('no channel')",
                 ),
                 ("clients", "#/clients", "document.querySelectorAll('#client-rows tr').length === 50"),
                 (
