@@ -5,7 +5,7 @@
 //! loopback allow.
 //!
 //! ```sh
-//! cargo bench --bench answerer -- 127.0.0.1:9900 &
+//! cargo run --release --features answerer --bin answerer -- 127.0.0.1:9900 &
 //! restante bench --servers 127.0.0.1:9900 w1
 //! ```
 
@@ -34,7 +34,7 @@ const DELIVERIES_MAX: usize = 1024;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let Some(address) = std::env::args().skip(1).find(|argument| !argument.starts_with('-')) else {
-        eprintln!("say where to listen: cargo bench --bench answerer -- 127.0.0.1:9900");
+        eprintln!("say where to listen, e.g. 127.0.0.1:9900");
         return ExitCode::FAILURE;
     };
     LocalSet::new().run_until(serve(address)).await
