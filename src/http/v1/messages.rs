@@ -55,7 +55,8 @@ pub(super) async fn send<W: World>(
     let (from, outgoing) = match raw_type(head)? {
         None => {
             // They count for nothing, and are looked at all the same.
-            (query.name("from")?, query.name("to")?);
+            query.name("from")?;
+            query.name("to")?;
             let sending: Sending = super::read(body)?;
             sending.without_receipt()?;
             (sending.from()?, sending.outgoing()?)

@@ -123,7 +123,7 @@ async fn try_answer<W: World>(
         | Route::InboxEvents(_)
         | Route::InboxSocket(_) => Err(Problem::no_such_path()),
     };
-    if answered.as_ref().is_err_and(|problem| problem.code == "too_large") {
+    if answered.as_ref().is_err_and(|problem| &*problem.code == "too_large") {
         desk.metrics().hit(Limit::HttpBody);
     }
     answered

@@ -12,7 +12,7 @@ use crate::http::intake::BadBody;
 use crate::server::Failure;
 use crate::wire::client::SendFailure;
 use crate::wire::sharing::Recipients;
-use crate::wire::{Refusal, SendRefusal};
+use crate::wire::{Name, Refusal, SendRefusal};
 
 /// What is wrong, and what became of the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -30,7 +30,8 @@ pub struct Problem {
     #[schema(value_type = String)]
     pub detail: Box<str>,
     /// The kind of problem as one word, the same as the library's error, e.g. `not_registered`.
-    pub code: String,
+    #[schema(value_type = String)]
+    pub code: Box<str>,
     /// What became of the request.
     pub outcome: Outcome,
     /// With `gap`: the number that is expected.
@@ -40,8 +41,8 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
     /// With `recipients`: those who stood in the way.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub recipients: Vec<Unreachable>,
+    #[serde(skip_serializing_if = "<[Unreachable]>::is_empty")]
+    pub recipients: Box<[Unreachable]>,
 }
 
 /// One of several recipients who could not be reached, so that the message went to none.
@@ -76,11 +77,11 @@ impl Problem {
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: detail.to_string().into(),
-            code: code.to_owned(),
+            code: code.into(),
             outcome: Outcome::NothingDone,
             expected: None,
             epoch: None,
-            recipients: Vec::new(),
+            recipients: Box::default(),
         }
     }
 
@@ -98,15 +99,16 @@ impl Problem {
     pub fn of_send(failure: Failure, to: &Recipients) -> Self {
         let mut problem = Self::from(failure.clone());
         if let (Failure::Send(SendRefusal::Recipients(unreached)), Recipients::Clients(names)) = (&failure, to) {
-            for (place, name) in names.iter().enumerate().take(64) {
+            let unreachable = |(place, name): (usize, &Name)| {
                 let is_in = |set: u64| set >> place & 1 == 1;
                 let code = match (is_in(unreached.unknown), is_in(unreached.full)) {
                     (true, _) => "no_such_client",
                     (_, true) => "inbox_full",
-                    (false, false) => continue,
+                    (false, false) => return None,
                 };
-                problem.recipients.push(Unreachable { name: name.to_string(), code });
-            }
+                Some(Unreachable { name: name.to_string(), code })
+            };
+            problem.recipients = names.iter().enumerate().take(64).filter_map(unreachable).collect();
         }
         problem
     }
@@ -253,7 +255,7 @@ mod tests {
 
     #[test]
     fn codes_are_the_librarys_names_and_statuses_fit_them() {
-        let of = |problem: Problem| (problem.status, problem.code.clone(), problem.outcome);
+        let of = |problem: Problem| (problem.status, problem.code.to_string(), problem.outcome);
         for (problem, status, code, outcome) in [
             (Problem::from(Refusal::NotRegistered), 404, "not_registered", Outcome::NothingDone),
             (Refusal::EpochMoved { current: Epoch(7) }.into(), 409, "epoch_moved", Outcome::NothingDone),

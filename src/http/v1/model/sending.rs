@@ -353,7 +353,7 @@ mod tests {
         }
         let large =
             format!(r#"{{"to": "bob", "text": "x", "headers": {{"a": "{}"}}}}"#, "b".repeat(limits::HEADERS_BYTES_MAX));
-        assert_eq!(sending(&large).unwrap_err().code, "too_large");
+        assert_eq!(sending(&large).unwrap_err().code.as_ref(), "too_large");
     }
 
     #[test]
