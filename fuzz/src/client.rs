@@ -18,5 +18,6 @@ pub mod session;
 mod settings;
 
 pub use self::error::{Doubt, Error, NoDelivery, SendError};
-pub use self::message::{Delivery, Message, Recipients};
+pub use self::message::{Delivery, Message};
 pub use self::settings::ClientSettings;
+pub use crate::wire::sharing::Recipients;
