@@ -53,7 +53,7 @@ fn the_curl_example_sends_reads_and_acknowledges() {
     let said =
         run_briefly(Command::new("bash").args([example("chat.sh"), format!("http://{}", cluster.address(0))])).ok();
     assert!(said.trim_end().ends_with(r#"{"acknowledged":2}"#), "{said}");
-    assert_eq!(said.matches(r#"{"position":1}"#).count(), 2, "{said}");
+    assert_eq!(said.matches(r#"{"position":1,"inboxes":1}"#).count(), 2, "{said}");
 }
 
 #[test]

@@ -21,7 +21,9 @@ fn votes_anew(cluster: &Cluster, number: usize, before: u64) {
     let name = cluster.name(number);
     cluster.wait_until("a new incarnation that votes", |status| {
         let row = row(status, &name);
-        row["incarnation"].as_u64() > Some(before) && row["voter"] == true && row["lag"].as_u64() < Some(100)
+        row["incarnation"].as_u64() > Some(before)
+            && row["voter"] == true
+            && row["lag"].as_u64().is_some_and(|lag| lag < 100)
     });
 }
 

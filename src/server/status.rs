@@ -308,11 +308,15 @@ pub(super) fn is_reached<W: World>(node: &Node<W>, incarnation: Incarnation) -> 
 fn voters_of<W: World>(metrics: &openraft::RaftMetrics<TypeConfig<W>>) -> BTreeSet<Incarnation> {
     let effective = metrics.membership_config.membership();
     let committed = metrics.committed_membership_config.membership();
-    let mut configs = committed.get_joint_config().iter().chain(effective.get_joint_config());
+    in_all(committed.get_joint_config().iter().chain(effective.get_joint_config()))
+}
+
+/// Those that are in all of these sets, apart from empty ones: a server that has only just started knows of no committed
+/// membership yet, and of a change that is under way it may know no more than its first half.
+fn in_all<'a>(configs: impl Iterator<Item = &'a BTreeSet<Incarnation>>) -> BTreeSet<Incarnation> {
+    let mut configs = configs.filter(|config| !config.is_empty());
     let first = configs.next().cloned().unwrap_or_default();
-    let voters: BTreeSet<Incarnation> = configs.fold(first, |both, config| &both & config);
-    // One that has only just started knows of no committed membership yet.
-    if voters.is_empty() { effective.voter_ids().collect() } else { voters }
+    configs.fold(first, |both, config| &both & config)
 }
 
 fn is_recent<W: World>(node: &Node<W>, at: crate::world::Instant) -> bool {
@@ -346,5 +350,22 @@ fn why_no_leader<W: World>(node: &Node<W>, servers: &[ServerRow]) -> String {
             names(&reached),
             names(&missing)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_disk_votes_when_its_change_is_complete_and_not_before() {
+        let set = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<Incarnation>>();
+        let (before, after, none) = (set(&[1, 2, 3]), set(&[1, 3, 9]), set(&[]));
+        let votes = |configs: &[&BTreeSet<Incarnation>]| in_all(configs.iter().copied());
+        assert_eq!(votes(&[&before, &before, &after]), set(&[1, 3]), "committed, and a joint one that is not");
+        assert_eq!(votes(&[&none, &before, &after]), set(&[1, 3]), "by a server that knows of nothing committed");
+        assert_eq!(votes(&[&before, &after]), set(&[1, 3]));
+        assert_eq!(votes(&[&after, &after]), after);
+        assert_eq!(votes(&[&none]), none);
     }
 }

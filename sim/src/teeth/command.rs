@@ -44,6 +44,9 @@ pub struct Teeth {
     /// Makes and builds the scratch copy and says where its simulator is.
     #[arg(long)]
     build: bool,
+    /// Sees whether all patches apply and what they make of the code compiles, and does nothing else.
+    #[arg(long)]
+    check: bool,
     /// What the scratch copy is asked: seeds to run until one fails, as FROM..TO.
     #[arg(long, hide = true, value_parser = both_seeds)]
     probe: Option<Range<u64>>,
@@ -79,6 +82,10 @@ impl Teeth {
         }
         if self.refresh {
             return refresh(&self.tree, &patches).map(|()| 0);
+        }
+        if self.check {
+            scratch::check(&self.tree, &patches)?;
+            return say(&format!("{} sabotages apply and compile\n", patches.sabotages.len())).map(|()| 0);
         }
         let chosen = self.chosen(&patches)?;
         eprintln!("{} sabotages; building the scratch copy", patches.sabotages.len());

@@ -55,6 +55,17 @@ fn collect(tree: &Path, part: &Path, files: &mut Files) -> io::Result<()> {
 
 /// Makes the scratch copy of `tree`, or makes it as the tree is now, and builds it. Gives the simulator in it.
 pub(super) fn build(tree: &Path, patches: &Patches) -> Result<PathBuf, String> {
+    let target = cargo(tree, patches, "build")?;
+    Ok(target.join("debug").join(SIMULATOR))
+}
+
+/// The same, without building anything: whether it compiles.
+pub(super) fn check(tree: &Path, patches: &Patches) -> Result<(), String> {
+    cargo(tree, patches, "check").map(drop)
+}
+
+/// Makes the copy, and has cargo do something with it. Gives the directory that cargo builds in.
+fn cargo(tree: &Path, patches: &Patches, does: &str) -> Result<PathBuf, String> {
     let mut files = files_of(tree)?;
     patches.apply(&mut files)?;
     if let Some(manifest) = files.get_mut("sim/Cargo.toml") {
@@ -75,14 +86,14 @@ pub(super) fn build(tree: &Path, patches: &Patches) -> Result<PathBuf, String> {
     write(&copy, &files).map_err(|error| format!("{}: {error}", copy.display()))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tree.join("target"), PathBuf::from);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "restante-sim", "--bin", SIMULATOR, "--manifest-path"])
+    let done = Command::new(cargo)
+        .args([does, "--quiet", "--package", "restante-sim", "--bin", SIMULATOR, "--manifest-path"])
         .arg(copy.join("Cargo.toml"))
         .arg("--target-dir")
         .arg(&target)
         .status();
-    match built {
-        Ok(status) if status.success() => Ok(target.join("debug").join(SIMULATOR)),
+    match done {
+        Ok(status) if status.success() => Ok(target),
         Ok(_) => {
             Err(format!("the scratch copy at {} does not build: see above which patch is at fault", copy.display()))
         }

@@ -140,7 +140,11 @@ pub fn view(asked: &[Asked]) -> View {
 impl Server {
     fn of(answer: &Answer, address: &str, leading: Option<&Answer>) -> Self {
         let own = |a: &Answer| a.servers.iter().find(|row| row.server.name == answer.server).cloned();
-        let lag = leading.map(|leading| match own(leading).and_then(|row| row.lag) {
+        let row = own(leading.unwrap_or(answer));
+        // The answers are of different moments: a leader that speaks of the disk that this server had before says nothing of the
+        // one that it has now.
+        let of_this_disk = row.clone().filter(|row| row.incarnation == answer.incarnation);
+        let lag = leading.map(|leading| match of_this_disk.as_ref().and_then(|row| row.lag) {
             Some(lag) => lag,
             None => leading.committed_index.saturating_sub(answer.applied_index),
         });
@@ -152,7 +156,7 @@ impl Server {
             leader: answer.leader.as_ref().map(ToString::to_string),
             term: Some(answer.term),
             incarnation: answer.incarnation,
-            voter: own(leading.unwrap_or(answer)).map(|row| row.voter),
+            voter: row.as_ref().map(|_| of_this_disk.is_some_and(|row| row.voter)),
             last_index: Some(answer.last_index),
             committed_index: Some(answer.committed_index),
             applied_index: Some(answer.applied_index),
@@ -160,7 +164,7 @@ impl Server {
             digest: answer.digest.map(|digest| format!("{digest:016x}")),
             checkpoint_index: Some(answer.checkpoint_index),
             log_bytes: Some(answer.log_bytes),
-            drained: own(leading.unwrap_or(answer)).is_some_and(|row| row.drained),
+            drained: row.is_some_and(|row| row.drained),
             serves: Some(answer.serves),
             sessions: Some(answer.sessions),
             disk: answer.disk.as_ref().map(Disk::of),
@@ -253,5 +257,24 @@ mod tests {
             silent("c"),
         ]);
         assert_eq!(view.problems, ["c does not answer here: connection refused"]);
+    }
+
+    #[test]
+    fn what_the_leader_says_of_a_servers_disk_before_is_not_said_of_the_one_it_has_now() {
+        let all = ["a", "b", "c"];
+        let new_disk = |leader_knows: bool| {
+            let [mut a, mut b] =
+                [("a", "leader"), ("b", "learner")].map(|(name, role)| answered(name, role, Some("a"), &all));
+            if let (Ok(a), Ok(b)) = (&mut a.answer, &mut b.answer) {
+                a.servers.iter_mut().for_each(|row| (row.incarnation, row.voter, row.lag) = (Some(2), true, Some(0)));
+                b.incarnation = Some(if leader_knows { 2 } else { 77 });
+                (a.committed_index, b.applied_index) = (500, 20);
+            }
+            let view = view(&[a, b, silent("c")]);
+            let b = view.server("b").expect("it answered");
+            (b.incarnation, b.voter, b.lag)
+        };
+        assert_eq!(new_disk(true), (Some(2), Some(true), Some(0)));
+        assert_eq!(new_disk(false), (Some(77), Some(false), Some(480)));
     }
 }
