@@ -557,8 +557,11 @@ fn a_delivered_receipt_waits_for_its_sender_until_it_is_collected() {
     let cluster = serving(3, &["alice", "bob"], &[]);
     let [a, b, c] = [0, 1, 2].map(|server| cluster.addresses()[server].clone());
     let stream = is(&call(&a, "POST", "/streams", Some(json!({ "client": "alice" }))), 201)["stream"].clone();
-    let body = json!({ "to": "bob", "text": "please sign", "receipt": "delivered" });
-    assert_eq!(is(&call(&a, "PUT", &format!("/streams/{stream}/1"), Some(body.clone())), 200)["position"], 1);
+    let body = json!({ "to": "bob", "text": "please sign" });
+    assert_eq!(
+        is(&call(&a, "PUT", &format!("/streams/{stream}/1?receipt=delivered"), Some(body.clone())), 200)["position"],
+        1
+    );
     let receipts = |address: &str, query: &str| {
         is(&call(address, "GET", &format!("/streams/{stream}/receipts{query}"), None), 200)["receipts"].clone()
     };
@@ -576,10 +579,10 @@ fn a_delivered_receipt_waits_for_its_sender_until_it_is_collected() {
     assert_eq!(receipts(&a, "?collected=1"), json!([]));
     wait_for("a receipt that is collected", || (receipts(&b, "") == json!([])).then_some(()));
 
-    let from_nowhere = json!({ "from": "alice", "to": "bob", "text": "x", "receipt": "delivered" });
-    assert_eq!(is(&call(&a, "POST", "/messages", Some(from_nowhere)), 400)["code"], "invalid");
+    let wrong = call(&a, "PUT", &format!("/streams/{stream}/2?receipt=read"), Some(body.clone()));
+    assert_eq!(is(&wrong, 400)["code"], "invalid");
     // Of a stream that is closed, receipts come into the inbox.
-    is(&call(&a, "PUT", &format!("/streams/{stream}/2"), Some(body)), 200);
+    is(&call(&a, "PUT", &format!("/streams/{stream}/2?receipt=delivered"), Some(body)), 200);
     is(&call(&a, "DELETE", &format!("/streams/{stream}"), None), 204);
     assert_eq!(is(&call(&b, "GET", &format!("/streams/{stream}/receipts"), None), 410)["code"], "stream_closed");
     let inbox = is(&call(&c, "GET", "/clients/bob/inbox", None), 200);

@@ -66,7 +66,7 @@ function send(name, to, text, sent) {
         }
         const number = own.next;
         try {
-          const receipt = await ask("PUT", `/streams/${own.stream}/${number}?confirmed=${number - 1}`, { to: destination(to), text, receipt: "delivered" }, true);
+          const receipt = await ask("PUT", `/streams/${own.stream}/${number}?confirmed=${number - 1}&receipt=delivered`, { to: destination(to), text }, true);
           own.next = number + 1;
           [sent.stream, sent.number] = [own.stream, number];
           return receipt;

@@ -58,7 +58,6 @@ pub(super) async fn send<W: World>(
             query.name("from")?;
             query.name("to")?;
             let sending: Sending = super::read(body)?;
-            sending.without_receipt()?;
             (sending.from()?, sending.outgoing()?)
         }
         Some(content_type) => {
@@ -113,7 +112,6 @@ pub(super) async fn send_batch<W: World>(visit: &Visit<W>, head: &Parts, batch: 
     }
     let sending = |sending: &Sending| {
         sending.without_sender()?;
-        sending.without_receipt()?;
         sending.outgoing()
     };
     let sends: Vec<Outgoing> = batch.messages.iter().map(sending).collect::<Result<_, _>>()?;
@@ -189,6 +187,7 @@ pub(super) async fn get_stream<W: World>(visit: &Visit<W>, stream: StreamId) -> 
         ("number" = u64, Path, description = "The message's number: the last one plus one, or an older one again.", minimum = 1),
         ("confirmed" = Option<u64>, Query, description = "You have the outcomes up to this number, which may be forgotten. 4096 are kept.", minimum = 0),
         ("to" = Option<String>, Query, description = "The recipient, if the body is the message itself.", pattern = "^[A-Za-z0-9._-]{1,64}$", min_length = 1, max_length = 64),
+        ("receipt" = Option<String>, Query, description = "`delivered`: what becomes of it at its recipients is told by `GET /v1/streams/{stream}/receipts`.", pattern = "^(accepted|delivered)$"),
     ),
     request_body(content = PartSchema, content_type = "application/json"),
     responses(
@@ -216,7 +215,8 @@ pub(super) async fn put<W: World>(
         let detail = "`confirmed` is the last number whose outcome you have, which comes before this one";
         return Err(Problem::new(StatusCode::CONFLICT, "confirmed_too_far", detail));
     }
-    let outgoing = match raw_type(head)? {
+    let receipt = query.choice("receipt", ["accepted", "delivered"])? == Some("delivered");
+    let mut outgoing = match raw_type(head)? {
         None => {
             // It counts for nothing, and is looked at all the same.
             query.name("to")?;
@@ -228,6 +228,7 @@ pub(super) async fn put<W: World>(
             Outgoing::plain(&query.needed_name("to")?, &content(Some(&content_type), Vec::new(), body)?)
         }
     };
+    outgoing.terms.receipt = receipt;
     let sent = visit.send((stream, number, confirmed), &outgoing).await;
     let Receipt { position, inboxes, full } =
         sent.map(Receipt::from).map_err(|failure| Problem::of_send(failure, &outgoing.to))?;
@@ -235,7 +236,7 @@ pub(super) async fn put<W: World>(
     Ok(Reply::json(StatusCode::OK, &receipt))
 }
 
-/// The delivered receipts of a stream: what became of sends that asked for one (`"receipt": "delivered"`) once no copy of them
+/// The delivered receipts of a stream: what became of sends that asked for one (`?receipt=delivered`) once no copy of them
 /// waited any more. Each is told again until it is collected: name the last one's `sequence` as `collected` with the next
 /// question. With `wait` the answer comes once there is one.
 #[utoipa::path(

@@ -97,6 +97,13 @@ impl Query {
         }
     }
 
+    /// A parameter as one of two words.
+    pub fn choice(&self, name: &'static str, words: [&'static str; 2]) -> Result<Option<&'static str>, BadQuery> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let known = words.into_iter().find(|word| *word == text);
+        known.map(Some).ok_or(BadQuery::Value { name, what: "word that is known here: see /v1/docs" })
+    }
+
     /// `wait`, in seconds.
     pub fn wait(&self) -> Result<Duration, BadQuery> {
         let most = limits::HTTP_WAIT_MAX.as_secs_f64();

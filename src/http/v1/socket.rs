@@ -254,7 +254,6 @@ async fn acknowledge<W: World>(desk: &Desk<W>, name: &Name, body: &Acknowledgeme
 
 async fn send<W: World>(desk: &Desk<W>, name: &Name, key: Option<&str>, sending: &Sending) -> Result<Receipt, Problem> {
     sending.without_sender()?;
-    sending.without_receipt()?;
     share(&desk.visit()?, name, key, &sending.outgoing()?).await
 }
 

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::super::problem::Problem;
-use super::{CONTENT_TYPE, Destination, Wanted, name, whole_or_none};
+use super::super::query::WHOLE_MAX;
+use super::{CONTENT_TYPE, Destination, name, whole_or_none};
 use crate::limits;
 use crate::server::{Outgoing, Placed};
 use crate::wire::Name;
@@ -104,8 +105,6 @@ pub struct TextPart {
     /// Milliseconds after which it is delivered to nobody any more, by the cluster's clock.
     #[schema(minimum = 1)]
     expires_after_ms: Option<u64>,
-    /// On a stream only: what becomes of it at its recipients is told by `GET /v1/streams/{stream}/receipts`.
-    receipt: Option<Wanted>,
 }
 
 /// A message of a batch or a stream whose body is any bytes.
@@ -126,8 +125,6 @@ pub struct Base64Part {
     /// Milliseconds after which it is delivered to nobody any more, by the cluster's clock.
     #[schema(minimum = 1)]
     expires_after_ms: Option<u64>,
-    /// On a stream only: what becomes of it at its recipients is told by `GET /v1/streams/{stream}/receipts`.
-    receipt: Option<Wanted>,
 }
 
 /// What is read of a message: which fields there must be is checked by whoever uses it.
@@ -142,7 +139,6 @@ pub(in super::super) struct Sending {
     pub headers: Option<BTreeMap<String, String>>,
     #[serde(default, deserialize_with = "whole_or_none")]
     pub expires_after_ms: Option<u64>,
-    pub receipt: Option<Wanted>,
 }
 
 impl Sending {
@@ -159,25 +155,13 @@ impl Sending {
         }
     }
 
-    /// Refuses a delivered receipt where nobody could collect it.
-    pub fn without_receipt(&self) -> Result<(), Problem> {
-        match self.receipt {
-            None | Some(Wanted::Accepted) => Ok(()),
-            Some(Wanted::Delivered) => {
-                let detail = "a delivered receipt comes to a stream of yours: open one (POST /v1/streams) and PUT the message to it";
-                Err(Problem::invalid(detail))
-            }
-        }
-    }
-
     /// The message that is sent.
     pub fn outgoing(&self) -> Result<Outgoing, Problem> {
         let to = self.to.recipients()?;
-        if self.expires_after_ms == Some(0) {
-            return Err(Problem::invalid("`expires_after_ms` is at least 1"));
+        if self.expires_after_ms.is_some_and(|ms| !(1..=WHOLE_MAX).contains(&ms)) {
+            return Err(Problem::invalid(format!("`expires_after_ms` is a number from 1 to {WHOLE_MAX}")));
         }
-        let receipt = self.receipt == Some(Wanted::Delivered);
-        let terms = Terms { receipt, expires_ms: self.expires_after_ms.unwrap_or(0) };
+        let terms = Terms { receipt: false, expires_ms: self.expires_after_ms.unwrap_or(0) };
         let body = match (&self.text, &self.base64) {
             (Some(text), None) => Bytes::copy_from_slice(text.as_bytes()),
             (None, Some(base64)) => {

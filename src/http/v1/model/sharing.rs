@@ -82,16 +82,6 @@ impl Destination {
     }
 }
 
-/// Which receipt is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Wanted {
-    /// That it was accepted, which the answer says.
-    Accepted,
-    /// Also, later, what became of it at its recipients.
-    Delivered,
-}
-
 /// A channel to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
