@@ -52,6 +52,10 @@ pub const FANOUT_ENTRY_MAX: usize = 16 * FANOUT_MAX;
 pub const CHANNELS_MAX: u64 = 65_536;
 /// Channels that one client may have joined, and patterns that it may have subscribed to.
 pub const ENLISTMENTS_MAX: usize = 1024;
+/// Messages of one sender that may wait for the time at which they are to be delivered.
+pub const SCHEDULED_MAX: u32 = 16_384;
+/// Acknowledged messages that an inbox may keep.
+pub const KEPT_MESSAGES_MAX: u32 = 100_000;
 /// Servers that may belong to one cluster, and that a client remembers.
 pub const SERVERS_MAX: usize = 64;
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::Args;
-use restante::client::{Error, Message, PendingReceipt, Receipt, Recipients, SendError, SendStream, Tracked};
+use restante::client::{Error, Fate, Message, PendingReceipt, Receipt, Recipients, SendError, SendStream, Tracked};
 use restante::limits;
 use restante::wire::{Name, SendRefusal};
 use serde::Serialize;
@@ -37,6 +37,7 @@ Examples:
   restante send --from alice --to bob --to carol 'both of you, or neither'
   restante send --from alice --channel orders.new.eu '3 chairs'
   restante send --from alice --everybody 'lunch is ready'
+  restante send --from alice --to alice --deliver-after 2h 'call the dentist'
   restante send --from alice --to bob --file photo.jpg --content-type image/jpeg
   date | restante send --from alice --to bob -
   seq 10000 | restante send --from alice --to bob --lines")]
@@ -68,9 +69,12 @@ pub struct Send {
     /// A header of the message; may be given several times
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = values::header)]
     headers: Vec<(String, String)>,
-    /// Let nobody get it any more so long after it was accepted, e.g. 30s
+    /// Let nobody get it any more so long after it came into the inbox, e.g. 30s
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     expires: Option<std::time::Duration>,
+    /// Let it come into the inbox so long after it was accepted, e.g. 2h; --expires counts from then
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    deliver_after: Option<std::time::Duration>,
     /// What the message is, e.g. application/json: its header content-type
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
@@ -104,6 +108,9 @@ struct Accepted<'a> {
     inboxes: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     full: Option<u32>,
+    /// When it comes into the inboxes, if that is later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliver_at_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delivered: Option<Delivered>,
 }
@@ -114,6 +121,7 @@ struct Delivered {
     acknowledged: u32,
     ended: u32,
     expired: u32,
+    dropped: u32,
 }
 
 type Input = Box<dyn AsyncRead + core::marker::Send + Unpin>;
@@ -194,13 +202,13 @@ impl Send {
             }
             fate = delivered => fate.map_err(Failure::from)?,
         };
-        accepted.delivered =
-            Some(Delivered { acknowledged: fate.acknowledged, ended: fate.ended, expired: fate.expired });
-        self.output.print(&accepted, |_| match (fate.acknowledged, fate.ended + fate.expired) {
+        let Fate { acknowledged, ended, expired, dropped } = fate;
+        accepted.delivered = Some(Delivered { acknowledged, ended, expired, dropped });
+        self.output.print(&accepted, |_| match (acknowledged, ended + expired + dropped) {
             (1, 0) => "delivered: acknowledged by its recipient".to_owned(),
             (acknowledged, 0) => format!("delivered: acknowledged by {} recipients", grouped(acknowledged.into())),
             (acknowledged, lost) => format!(
-                "not delivered to all: acknowledged by {}, and {} were gone or too late",
+                "not delivered to all: acknowledged by {}; {} were gone, or it expired or had to make room there",
                 grouped(acknowledged.into()),
                 grouped(lost.into())
             ),
@@ -231,6 +239,9 @@ impl Send {
     }
 
     fn text(&self, accepted: &Accepted<'_>) -> String {
+        if let Some(after) = self.deliver_after.filter(|_| accepted.deliver_at_ms.is_some()) {
+            return format!("accepted: comes to {} in {}", self.whom(), output::span(after));
+        }
         match (accepted.position, accepted.inboxes, accepted.full) {
             (Some(position), ..) => format!("accepted: position {} in {}'s inbox", grouped(position), self.whom()),
             (None, inboxes, full) => {
@@ -295,6 +306,7 @@ impl Send {
                 tally.accepted += 1;
                 let position = receipt.position.0;
                 tally.reached = tally.reached.max(receipt.inboxes);
+                tally.later |= receipt.scheduled.is_some();
                 tally.positions = Some(tally.positions.map_or((position, position), |(first, _)| (first, position)));
                 if self.output.json {
                     output::print(&(output::json(&self.accepted(receipt)) + "\n"))?;
@@ -310,6 +322,9 @@ impl Send {
         if let Some(expires) = self.expires {
             message = message.expires_after(expires);
         }
+        if let Some(delay) = self.deliver_after {
+            message = message.deliver_after(delay);
+        }
         if let Some(content_type) = &self.content_type {
             message = message.header("content-type", content_type);
         }
@@ -318,14 +333,16 @@ impl Send {
 
     fn accepted(&self, receipt: Receipt) -> Accepted<'_> {
         let one = receipt.position.0 > 0;
+        let many = !one && receipt.scheduled.is_none();
         Accepted {
             from: &self.from,
-            to: self.to.first().filter(|_| one).map(Name::as_str),
+            to: self.to.first().filter(|_| one || self.to.len() == 1).map(Name::as_str),
             channel: self.channel.as_deref(),
             number: receipt.number.0,
             position: one.then_some(receipt.position.0),
-            inboxes: (!one).then_some(receipt.inboxes),
-            full: (!one).then_some(receipt.full),
+            inboxes: many.then_some(receipt.inboxes),
+            full: many.then_some(receipt.full),
+            deliver_at_ms: receipt.scheduled.map(|time| time.0),
             delivered: None,
         }
     }
@@ -381,6 +398,8 @@ struct Tally {
     sent: u64,
     accepted: u64,
     positions: Option<(u64, u64)>,
+    /// They come later.
+    later: bool,
     /// The most inboxes that one of them went to.
     reached: u32,
     failure: Option<Failure>,
@@ -391,6 +410,7 @@ impl Tally {
         let sent = grouped(self.sent);
         let accepted = grouped(self.accepted);
         match self.positions {
+            Some((0, _)) if self.later => format!("sent {sent}, accepted {accepted}: they come to {to} later\n"),
             Some((0, _)) => {
                 format!("sent {sent}, accepted {accepted}: in up to {} inboxes\n", grouped(self.reached.into()))
             }

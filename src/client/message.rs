@@ -24,12 +24,13 @@ pub struct Message {
     headers: Headers,
     body: Bytes,
     expires_ms: u64,
+    delay_ms: u64,
 }
 
 impl Message {
     /// A message with this body and no headers.
     pub fn new(body: impl Into<Bytes>) -> Self {
-        Self { headers: Headers::new(), body: body.into(), expires_ms: 0 }
+        Self { headers: Headers::new(), body: body.into(), expires_ms: 0, delay_ms: 0 }
     }
 
     /// Adds a header. Names may repeat; their order is kept.
@@ -39,12 +40,29 @@ impl Message {
         self
     }
 
-    /// Lets it expire so long after it is accepted, by the cluster's clock, to the millisecond: from then on nobody gets it
-    /// any more.
+    /// Lets it expire so long after it has come into the inboxes, by the cluster's clock, to the millisecond: from then on
+    /// nobody gets it any more. It comes there when it is accepted, or later if [`Self::deliver_after`] says so.
     #[must_use]
     pub fn expires_after(mut self, time: Duration) -> Self {
         self.expires_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
         self
+    }
+
+    /// Lets it come into the inboxes so long after it is accepted, by the cluster's clock, to the millisecond: see
+    /// [`Receipt::scheduled`].
+    ///
+    /// It is as safe as any other from its receipt on. Whoever is named has a place kept in the inbox until then; who a
+    /// channel's message goes to is found when its time has come. It stands in no order with what was sent before or after it
+    /// on its stream.
+    #[must_use]
+    pub fn deliver_after(mut self, time: Duration) -> Self {
+        self.delay_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Milliseconds after which it comes into the inboxes; 0 for at once.
+    pub(super) fn delay_ms(&self) -> u64 {
+        self.delay_ms
     }
 
     /// Milliseconds after which it expires; 0 for never.
@@ -118,10 +136,12 @@ pub struct Receipt {
     pub number: Number,
     /// The message's place in the recipient's inbox; 0 if it went to others than one client.
     pub position: Position,
-    /// How many inboxes it is in.
+    /// How many inboxes it is in; 0 if it comes later.
     pub inboxes: u32,
     /// How many of a channel's recipients, or of everybody, do without since their inbox is full.
     pub full: u32,
+    /// When it comes into the inboxes, by the cluster's clock, if that is later: see [`Message::deliver_after`].
+    pub scheduled: Option<Time>,
 }
 
 /// A name that is registered.

@@ -65,7 +65,7 @@ impl<W: World> SendStream<W> {
     /// [`Error::TooLarge`]; [`Error::StreamLost`]; whatever ended the client. Nothing was sent then.
     pub async fn send(&self, to: &Name, message: impl Into<Message>) -> Result<PendingReceipt, Error> {
         let message = message.into();
-        if message.expires_ms() > 0 {
+        if message.expires_ms() > 0 || message.delay_ms() > 0 {
             return self.post(to, message).await;
         }
         message.check()?;

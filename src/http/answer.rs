@@ -194,6 +194,7 @@ impl From<Failure> for Answer {
                     SendRefusal::NoSuchChannel => "no_such_channel",
                     SendRefusal::TooManyInboxes { .. } => "too_many_inboxes",
                     SendRefusal::NoRoomForReceipt => "no_room_for_receipt",
+                    SendRefusal::TooManyScheduled { .. } => "too_many_scheduled",
                 };
                 let fields = json!({ "outcome": "refused", "reason": reason });
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Refused").detail(refusal).and(fields)

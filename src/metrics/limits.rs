@@ -43,11 +43,13 @@ pub enum Limit {
     Channels,
     /// Channels and patterns of one client: it could not join or subscribe.
     Enlistments,
+    /// Messages of one sender that wait for their time: a send was refused.
+    Scheduled,
 }
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Connections,
         Self::Pending,
         Self::Outbox,
@@ -67,6 +69,7 @@ impl Limit {
         Self::Fanout,
         Self::Channels,
         Self::Enlistments,
+        Self::Scheduled,
     ];
 
     /// Its name, as in `limit="…"`.
@@ -91,6 +94,7 @@ impl Limit {
             Self::Fanout => "fanout",
             Self::Channels => "channels",
             Self::Enlistments => "enlistments",
+            Self::Scheduled => "scheduled",
         }
     }
 }

@@ -67,13 +67,14 @@ impl Tally {
         self.decide();
         match result {
             // No inbox grows, so that nothing tells a repeat.
-            Ok(SendOutcome::Reached { inboxes: 0, .. }) => add(&self.accepted, 1),
+            Ok(SendOutcome::Reached { inboxes: 0, .. } | SendOutcome::Scheduled(_)) => add(&self.accepted, 1),
             Ok(SendOutcome::Accepted(_) | SendOutcome::Reached { .. }) => self.undecided.store(true, Ordering::Relaxed),
             Ok(SendOutcome::Refused(refusal)) => {
                 add(&self.refused, 1);
                 match refusal {
                     SendRefusal::InboxFull | SendRefusal::NoRoomForReceipt => metrics.hit(Limit::Inbox),
                     SendRefusal::Recipients(unreached) if unreached.full > 0 => metrics.hit(Limit::Inbox),
+                    SendRefusal::TooManyScheduled { .. } => metrics.hit(Limit::Scheduled),
                     SendRefusal::TooManyInboxes { .. } => metrics.hit(Limit::Fanout),
                     SendRefusal::NoSuchClient | SendRefusal::NoSuchChannel | SendRefusal::Recipients(_) => {}
                 }

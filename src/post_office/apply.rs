@@ -4,7 +4,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::effect::{BatchVerdict, Effect};
-use super::limits::{self, MalformedCommand, TICK_STREAMS_MAX, check_command};
+use super::limits::{MalformedCommand, TICK_STREAMS_MAX, check_command};
 use super::messages::{Message, NOT_HELD};
 use super::post::Post;
 use super::receipts::End;
@@ -59,7 +59,9 @@ impl PostOffice {
         let (header, batches) = batch::decode_entry(entry)?;
         self.applied = index;
         self.time = self.time.max(header.time);
+        self.deliver_due(effect);
         self.expire(effect);
+        self.forget_due();
         let mut first = 0u32;
         for batch in &batches {
             let Batch { header, frames } = batch;
@@ -141,7 +143,7 @@ impl PostOffice {
         let Send { stream, number, .. } = send;
         let digest = content_digest(send.to, send.digested);
         let Some((key, owner)) = self.admit(at, stream, number, send.confirmed, digest, tell) else { return };
-        let taken = self.put_into_inbox(at, &send, owner, digest);
+        let taken = self.put_into_inbox(at, &send, owner, digest, tell);
         let outcome = match taken {
             Ok((_, position)) => SendOutcome::Accepted(position),
             Err(refusal) => SendOutcome::Refused(refusal),
@@ -192,12 +194,15 @@ impl PostOffice {
         send: &Send<'_>,
         sender: u32,
         digest: u64,
+        tell: Tell<'_>,
     ) -> Result<(RegistrationId, Position), SendRefusal> {
         let recipient = self.registry.key_of(send.to).ok_or(SendRefusal::NoSuchClient)?;
         let bytes = send.content.len() as u32;
-        let inbox = &self.registry.get(recipient).inbox;
-        if limits::inbox_is_full(&self.quotas, inbox.taken(), inbox.waiting_bytes(), inbox.span(), bytes) {
-            return Err(SendRefusal::InboxFull);
+        if self.lacks_room(recipient, bytes, 0) {
+            if !self.can_make_room(recipient, bytes, 0) {
+                return Err(SendRefusal::InboxFull);
+            }
+            self.make_room(recipient, bytes, 0, tell);
         }
         let message = Message {
             id: at.id,
@@ -245,13 +250,20 @@ impl PostOffice {
         ranges: &[(Position, Position)],
         tell: Tell<'_>,
     ) {
+        let keeps = self.inbox_settings(key).keep_messages > 0;
         let client = self.registry.get_mut(key);
         let registration = client.id;
         client.last_seen = self.time;
         let (messages, changes, holes) = (&mut self.messages, &mut self.changes, &mut self.holes);
         let (waiting, waiting_bytes, ends) = (&mut self.waiting, &mut self.waiting_bytes, &mut self.ends);
-        client.inbox.acknowledge(up_to, ranges, holes, |message| {
-            let released = messages.release(message);
+        let acknowledged = &mut self.acknowledged;
+        client.inbox.acknowledge(up_to, ranges, holes, |position, message| {
+            let released = if keeps && messages.get(message).notice().is_none() {
+                acknowledged.push((position, message));
+                messages.keep(message)
+            } else {
+                messages.release(message)
+            };
             changes.message_gone(released);
             Self::note_end(ends, released);
             *waiting -= 1;
@@ -263,6 +275,12 @@ impl PostOffice {
         }
         let up_to = client.inbox.floor();
         self.touch_client(key);
+        if !self.acknowledged.is_empty() {
+            let mut acknowledged = std::mem::take(&mut self.acknowledged);
+            self.keep(key, &acknowledged);
+            acknowledged.clear();
+            self.acknowledged = acknowledged;
+        }
         tell(Effect::Acknowledged { registration, epoch, up_to });
         self.settle_receipts(End::Acknowledged, tell);
     }

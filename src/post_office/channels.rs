@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::kept::Kept;
+use crate::wire::sharing::InboxSettings;
 use crate::wire::{Id, Name, Nonce, RegistrationId};
 
 /// A channel's id: made of the log index like any other.
@@ -30,7 +32,7 @@ pub(super) struct Channels {
     patterns: BTreeMap<Pattern, Clients>,
 }
 
-/// What a client has joined and subscribed to.
+/// What a client has joined and subscribed to, and set for its inbox.
 #[derive(Debug, Default)]
 pub(super) struct Enlisted {
     /// How many changes there were, from the registration's id on, which no other registration counts from.
@@ -39,6 +41,10 @@ pub(super) struct Enlisted {
     pub changed_by: Nonce,
     pub channels: BTreeSet<ChannelId>,
     pub patterns: BTreeSet<Pattern>,
+    /// What it has set for its inbox.
+    pub settings: InboxSettings,
+    /// What its inbox keeps.
+    pub kept: Kept,
 }
 
 impl Enlisted {

@@ -20,7 +20,7 @@ use super::records::{self, Kind};
 use super::registry::Client;
 use super::streams::Stream;
 use super::{PostOffice, describe};
-use crate::wire::{MessageId, RegistrationId, StreamId};
+use crate::wire::{MessageId, RegistrationId, StreamId, Time};
 
 /// One change to the checkpoint. Changes of one cut do not overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,9 @@ pub(super) enum Touched {
     Member(ChannelId, RegistrationId),
     Subscription(RegistrationId, Pattern),
     Tracked(MessageId),
+    Scheduled(Time, MessageId),
+    Settings(RegistrationId),
+    Kept(RegistrationId, u64),
 }
 
 /// What has changed since the last cut.
@@ -128,7 +131,7 @@ impl Changes {
 
     /// A notice is younger than its id, which only makes it go where it never was.
     pub fn message_gone(&mut self, message: Released) {
-        if message.gone && message.id.index() <= self.taken_up_to {
+        if message.removed && message.id.index() <= self.taken_up_to {
             self.gone.messages.push(message.id);
         }
     }
@@ -251,7 +254,7 @@ impl PostOffice {
     fn take_clients(&mut self, taken: &mut Taken, out: &mut Vec<Change>) {
         let durable_up_to = self.changes.durable_up_to;
         let mut messages: Vec<(MessageId, u32)> = Vec::new();
-        // Those that wait in several inboxes are met once for each.
+        // Those that wait in several inboxes, or are kept in some, are met once for each.
         let mut met: FxHashSet<MessageId> = FxHashSet::default();
         for key in std::mem::take(&mut self.changes.clients) {
             let Some(client) = self.registry.try_get_mut(key) else { continue };
@@ -276,12 +279,27 @@ impl PostOffice {
                 describe::slot(client.id, position, message.id, out);
                 // A notice is younger than its id, and is stored with its one slot.
                 let is_new = message.id.index() > durable_up_to || message.notice().is_some();
-                if is_new && (message.inboxes == 1 || met.insert(message.id)) {
+                let is_there_only = message.inboxes == 1 && message.kept() == 0;
+                if is_new && (is_there_only || met.insert(message.id)) {
                     messages.push((message.id, slot));
                 }
             }
             inbox.stored = Stored { gone: floor, sure: end, most: end };
             taken.clients.push((client.id, stored));
+        }
+        for what in &taken.touched {
+            let key = match what {
+                Touched::Scheduled(due, id) => self.scheduled.get(&(*due, *id)).map(|scheduled| scheduled.key),
+                Touched::Kept(registration, position) => {
+                    self.registry.find(*registration).and_then(|client| client.kept(*position)).map(|kept| kept.key)
+                }
+                _ => None,
+            };
+            let Some(key) = key else { continue };
+            let id = self.messages.get(key).id;
+            if id.index() > durable_up_to && met.insert(id) {
+                messages.push((id, key));
+            }
         }
         messages.sort_unstable();
         for (_, key) in messages {

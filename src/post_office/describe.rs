@@ -7,16 +7,19 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::PostOffice;
 use super::channels::{Channel, ChannelId};
 use super::checkpoint::{Change, Touched};
+use super::kept::{KeptMessage, KeptRecord};
 use super::messages::Message;
 use super::receipts::Tracked;
 use super::records::{
     self, ChannelRecord, EnlistedRecord, InboxRecord, Kind, MessageRecord, MetaRecord, ProgressRecord, ReaderRecord,
-    RegistrationRecord, ServerRecord, StreamRecord, TrackedRecord,
+    RegistrationRecord, ScheduledRecord, ServerRecord, StreamRecord, TrackedRecord,
 };
 use super::registry::Client;
+use super::scheduled::Scheduled;
 use super::servers::{Progress, Servers};
 use super::streams::Stream;
-use crate::wire::{Incarnation, MessageId, Position, RegistrationId};
+use crate::wire::sharing::InboxSettings;
+use crate::wire::{Incarnation, MessageId, Position, RegistrationId, Time};
 
 /// What a record is found by, behind its kind.
 pub(super) enum Id<'a> {
@@ -184,6 +187,23 @@ fn tracked(message: MessageId, tracked: &Tracked, to: &mut impl Records) {
     to.put(Kind::Tracked, Id::Numbers(&[message.0]), &record, Bytes::new());
 }
 
+fn scheduled(due: Time, message: MessageId, scheduled: &Scheduled, to: &mut impl Records) {
+    let record = ScheduledRecord { sender: scheduled.sender, to: scheduled.to.clone() };
+    to.put(Kind::Scheduled, Id::Numbers(&[due.0, message.0]), &record, Bytes::new());
+}
+
+fn settings(client: &Client, to: &mut impl Records) {
+    let settings = client.enlisted.as_ref().map(|enlisted| enlisted.settings).unwrap_or_default();
+    if settings != InboxSettings::default() {
+        to.put(Kind::Settings, Id::Numbers(&[client.id.0]), &settings, Bytes::new());
+    }
+}
+
+fn kept(office: &PostOffice, registration: RegistrationId, position: u64, kept: &KeptMessage, to: &mut impl Records) {
+    let record = KeptRecord { message: office.messages.get(kept.key).id, until: kept.until };
+    to.put(Kind::Kept, Id::Numbers(&[registration.0, position]), &record, Bytes::new());
+}
+
 /// The change that brings a checkpoint to where the state is.
 pub(super) fn touched(office: &PostOffice, what: &Touched, to: &mut Vec<Change>) {
     let before = to.len();
@@ -211,6 +231,20 @@ pub(super) fn touched(office: &PostOffice, what: &Touched, to: &mut Vec<Change>)
             office.tracked.get(message).into_iter().for_each(|known| tracked(*message, known, to));
             records::key(Kind::Tracked, &[message.0])
         }
+        Touched::Scheduled(due, message) => {
+            let known = office.scheduled.get(&(*due, *message));
+            known.into_iter().for_each(|known| scheduled(*due, *message, known, to));
+            records::key(Kind::Scheduled, &[due.0, message.0])
+        }
+        Touched::Settings(registration) => {
+            office.registry.find(*registration).into_iter().for_each(|client| settings(client, to));
+            records::key(Kind::Settings, &[registration.0])
+        }
+        Touched::Kept(registration, position) => {
+            let known = office.registry.find(*registration).and_then(|client| client.kept(*position));
+            known.into_iter().for_each(|known| kept(office, *registration, *position, known, to));
+            records::key(Kind::Kept, &[registration.0, *position])
+        }
     };
     if to.len() == before {
         to.push(Change::Remove { key });
@@ -237,6 +271,8 @@ enum Place {
     /// The first one with this id or a greater one.
     Channel(ChannelId),
     Tracked(MessageId),
+    /// The first one with this time and id or greater ones.
+    Scheduled(Time, MessageId),
     Done,
 }
 
@@ -297,6 +333,9 @@ impl PostOffice {
                     if let Some(enlisted) = &client.enlisted {
                         enlisted.channels.iter().for_each(|id| member(*id, client.id, to));
                         enlisted.patterns.iter().for_each(|pattern| subscription(client.id, pattern, to));
+                        settings(client, to);
+                        let messages = enlisted.kept.messages.iter();
+                        messages.for_each(|(position, known)| kept(self, client.id, *position, known, to));
                     }
                 }
                 let mut read = 0;
@@ -329,9 +368,18 @@ impl PostOffice {
                 (Place::Channel(crate::wire::Id(id.0 + 1)), 1)
             }
             Place::Tracked(message) => {
-                let Some((message, known)) = self.tracked.range(message..).next() else { return (Place::Done, 0) };
+                let Some((message, known)) = self.tracked.range(message..).next() else {
+                    return (Place::Scheduled(Time(0), MessageId::default()), 0);
+                };
                 tracked(*message, known, to);
                 (Place::Tracked(crate::wire::Id(message.0 + 1)), 1)
+            }
+            Place::Scheduled(due, message) => {
+                let Some(((due, message), known)) = self.scheduled.range((due, message)..).next() else {
+                    return (Place::Done, 0);
+                };
+                scheduled(*due, *message, known, to);
+                (Place::Scheduled(*due, crate::wire::Id(message.0 + 1)), 1)
             }
             Place::Done => (Place::Done, 0),
         }

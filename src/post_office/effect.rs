@@ -79,12 +79,14 @@ pub enum Effect<'a> {
         /// The stream.
         stream: StreamId,
     },
-    /// A message expired that waited in that inbox.
-    Expired {
+    /// A message that waited in that inbox does so no more, and nobody has acknowledged it.
+    Withdrawn {
         /// Whose inbox.
         registration: RegistrationId,
         /// Where it was.
         position: Position,
+        /// It made room for a later one; else it has expired.
+        dropped: bool,
     },
     /// A message that was sent with a receipt waits nowhere any more, or that is told again.
     Delivered {

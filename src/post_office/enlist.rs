@@ -1,4 +1,5 @@
-//! Commands about channels: making and ending them, joining and leaving, subscribing to patterns of their names.
+//! Commands about channels, making and ending them, joining and leaving, subscribing to patterns of their names; and what
+//! clients set for their inboxes.
 //!
 //! All of it is ordered with the messages by the log: who is a member when a send is applied gets it.
 
@@ -7,8 +8,8 @@ use super::apply::At;
 use super::channels::{Channel, Clients, Enlisted};
 use super::checkpoint::Touched;
 use super::effect::Answer;
-use crate::limits::{CHANNELS_MAX, ENLISTMENTS_MAX, FANOUT_MAX};
-use crate::wire::sharing::{Enlistment, is_channel, is_pattern};
+use crate::limits::{CHANNELS_MAX, ENLISTMENTS_MAX, FANOUT_MAX, KEPT_MESSAGES_MAX};
+use crate::wire::sharing::{Enlistment, InboxSettings, is_channel, is_pattern};
 use crate::wire::{Name, Nonce, Refusal};
 
 impl PostOffice {
@@ -114,6 +115,18 @@ impl PostOffice {
                 self.channels.subscribe(pattern.clone(), registration, key);
                 self.changes.touch(Touched::Subscription(registration, pattern));
             }
+            Enlistment::SetInbox(settings) => {
+                let limit = KEPT_MESSAGES_MAX;
+                if settings.keep_messages > limit {
+                    let kept = settings.keep_messages;
+                    return Err(Refusal::Malformed(format!(
+                        "an inbox keeps at most {limit} acknowledged messages, not {kept}"
+                    )));
+                }
+                enlisted.settings = settings;
+                self.changes.touch(Touched::Settings(registration));
+                self.trim_kept(key, settings);
+            }
             Enlistment::Unsubscribe(pattern) => {
                 if let Some(pattern) = enlisted.patterns.take(pattern) {
                     self.channels.unsubscribe(&pattern, registration);
@@ -124,11 +137,15 @@ impl PostOffice {
         Ok(())
     }
 
-    /// A registration ends, and with it whatever it has joined and subscribed to.
+    /// A registration ends, and with it whatever it has joined and subscribed to, and what its inbox keeps.
     pub(super) fn leave_all(&mut self, key: u32) {
         let client = self.registry.get_mut(key);
         let registration = client.id;
         let Some(enlisted) = client.enlisted.take() else { return };
+        if enlisted.settings != InboxSettings::default() {
+            self.changes.touch(Touched::Settings(registration));
+        }
+        self.forget_all_kept(registration, enlisted.kept);
         for id in enlisted.channels {
             if let Some(channel) = self.channels.get_mut(id) {
                 channel.members.remove(&registration);

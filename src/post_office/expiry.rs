@@ -34,14 +34,21 @@ impl PostOffice {
             let Expiring { key, places } = first.remove();
             cleared += 1;
             for (registration, position) in places {
-                cleared += usize::from(self.clear_place(registration, position, key, tell));
+                cleared += usize::from(self.clear_place(registration, position, key, End::Expired, tell));
             }
             self.settle_receipts(End::Expired, tell);
         }
     }
 
-    /// Whether it waited there still.
-    fn clear_place(&mut self, registration: RegistrationId, position: u64, key: u32, tell: Tell<'_>) -> bool {
+    /// Takes a message that was not acknowledged out of an inbox. Whether it waited there still.
+    pub(super) fn clear_place(
+        &mut self,
+        registration: RegistrationId,
+        position: u64,
+        key: u32,
+        end: End,
+        tell: Tell<'_>,
+    ) -> bool {
         let Some(owner) = self.registry.key(registration) else { return false };
         let client = self.registry.get_mut(owner);
         if client.inbox.slot(position) != Some(key) {
@@ -50,7 +57,7 @@ impl PostOffice {
         let (messages, changes, holes, ends) = (&mut self.messages, &mut self.changes, &mut self.holes, &mut self.ends);
         let (waiting, waiting_bytes) = (&mut self.waiting, &mut self.waiting_bytes);
         let (floor, at) = (client.inbox.floor(), Position(position));
-        client.inbox.acknowledge(floor, &[(at, at)], holes, |message| {
+        client.inbox.acknowledge(floor, &[(at, at)], holes, |_, message| {
             let released = messages.release(message);
             changes.message_gone(released);
             ends.push(released);
@@ -60,7 +67,7 @@ impl PostOffice {
         });
         changes.holes.extend(holes.drain(..).map(|position| (registration, position)));
         self.touch_client(owner);
-        tell(Effect::Expired { registration, position: at });
+        tell(Effect::Withdrawn { registration, position: at, dropped: end == End::Dropped });
         true
     }
 }

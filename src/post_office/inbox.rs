@@ -30,8 +30,10 @@ pub(super) struct Inbox {
     slots: VecDeque<u32>,
     waiting: u64,
     waiting_bytes: u64,
-    /// Places that are kept for receipts which may come.
+    /// Places that are kept for receipts which may come, and for messages whose time has not.
     pub reserved: u64,
+    /// Bytes that are kept for such messages.
+    pub reserved_bytes: u64,
     epoch: Epoch,
     reader: Option<Reader>,
     /// Up to here a message may have been seen by a process other than the one that reads now: it is marked as
@@ -110,9 +112,26 @@ impl Inbox {
         self.waiting
     }
 
-    /// Places that are taken: what waits, and what is kept for receipts.
+    /// Places that are taken: by what waits, and by what room is kept for.
     pub fn taken(&self) -> u64 {
         self.waiting + self.reserved
+    }
+
+    /// Bytes that are taken: see [`Self::taken`].
+    pub fn taken_bytes(&self) -> u64 {
+        self.waiting_bytes + self.reserved_bytes
+    }
+
+    /// Keeps room for a message of so many bytes.
+    pub fn reserve(&mut self, bytes: u32) {
+        self.reserved += 1;
+        self.reserved_bytes += u64::from(bytes);
+    }
+
+    /// Keeps it no more.
+    pub fn unreserve(&mut self, bytes: u32) {
+        self.reserved -= 1;
+        self.reserved_bytes -= u64::from(bytes);
     }
 
     pub fn waiting_bytes(&self) -> u64 {
@@ -173,27 +192,27 @@ impl Inbox {
     }
 
     /// Acknowledges everything up to `up_to` and the `ranges`, which ascend above it. What does not exist is not
-    /// acknowledged. `release` gets each message that waits here no more and says how many bytes it had. Positions that
+    /// acknowledged. `release` gets each message that waits here no more, with its position, and says how many bytes it had. Positions that
     /// the checkpoint may hold and that become holes are added to `holes`.
     pub fn acknowledge(
         &mut self,
         up_to: Position,
         ranges: &[(Position, Position)],
         holes: &mut Vec<u64>,
-        mut release: impl FnMut(u32) -> u32,
+        mut release: impl FnMut(Position, u32) -> u32,
     ) {
         let end = self.end();
         let mut freed = 0u64;
         let mut freed_bytes = 0u64;
-        let mut free = |slot: u32| {
+        let mut free = |position: u64, slot: u32| {
             freed += 1;
-            freed_bytes += u64::from(release(slot));
+            freed_bytes += u64::from(release(Position(position), slot));
         };
         let passed = up_to.0.min(end).saturating_sub(self.floor);
-        for _ in 0..passed {
+        for place in 1..=passed {
             match self.slots.pop_front() {
                 Some(ACKNOWLEDGED) | None => {}
-                Some(slot) => free(slot),
+                Some(slot) => free(self.floor + place, slot),
             }
         }
         self.floor += passed;
@@ -201,7 +220,7 @@ impl Inbox {
             for position in from.0.max(self.floor + 1)..=to.0.min(end) {
                 let slot = &mut self.slots[(position - self.floor - 1) as usize];
                 if *slot != ACKNOWLEDGED {
-                    free(std::mem::replace(slot, ACKNOWLEDGED));
+                    free(position, std::mem::replace(slot, ACKNOWLEDGED));
                     if position <= self.stored.most {
                         holes.push(position);
                     }
@@ -302,7 +321,7 @@ mod tests {
     fn acknowledge(inbox: &mut Inbox, up_to: u64, ranges: &[(u64, u64)]) -> (Vec<u32>, Vec<u64>) {
         let ranges: Vec<_> = ranges.iter().map(|(a, b)| (Position(*a), Position(*b))).collect();
         let (mut released, mut holes) = (Vec::new(), Vec::new());
-        inbox.acknowledge(Position(up_to), &ranges, &mut holes, |message| {
+        inbox.acknowledge(Position(up_to), &ranges, &mut holes, |_, message| {
             released.push(message);
             10
         });

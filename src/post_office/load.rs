@@ -9,17 +9,19 @@ use super::PostOffice;
 use super::channels::{Channel, Clients, Enlisted};
 use super::checkpoint::Changes;
 use super::inbox::{Inbox, Reader};
+use super::kept::{KeptMessage, KeptRecord};
 use super::messages::{Extra, Message, NOT_HELD};
 use super::receipts::Tracked;
 use super::records::{
     self, BadRecord, ChannelRecord, InboxRecord, Kind, MessageRecord, MetaRecord, OwnedStreamRecord, ProgressRecord,
-    ReaderRecord, RegistrationRecord, ServerRecord, TrackedRecord,
+    ReaderRecord, RegistrationRecord, ScheduledRecord, ServerRecord, TrackedRecord,
 };
 use super::registry::Client;
+use super::scheduled::{Addressees, Scheduled};
 use super::servers::{Listed, Named, Progress};
 use super::streams::Stream;
-use crate::wire::sharing::is_pattern;
-use crate::wire::{BadName, Id, Incarnation, MessageId, Name, Nonce};
+use crate::wire::sharing::{InboxSettings, is_pattern};
+use crate::wire::{BadName, Id, Incarnation, MessageId, Name, Nonce, Time};
 
 /// A checkpoint that cannot be read back. It is damaged, or of another version; set it aside, and the server gets a new
 /// one from another server.
@@ -168,6 +170,20 @@ impl Loading {
                 let record = records::decode_all::<TrackedRecord>(value).map_err(bad("receipt"))?;
                 self.tracked(Id(records::id_at(ids, 0)), record)?;
             }
+            Kind::Scheduled => {
+                let record = records::decode_all::<ScheduledRecord>(value).map_err(bad("scheduled message"))?;
+                self.scheduled(Time(records::id_at(ids, 0)), Id(records::id_at(ids, 1)), record)?;
+            }
+            Kind::Settings => {
+                let settings = records::decode_all::<InboxSettings>(value).map_err(bad("settings"))?;
+                let key = self.office.registry.key(Id(records::id_at(ids, 0)));
+                let key = key.ok_or(LoadError::Inconsistent("settings have no inbox"))?;
+                enlisted(&mut self.office, key)?.settings = settings;
+            }
+            Kind::Kept => {
+                let record = records::decode_all::<KeptRecord>(value).map_err(bad("kept message"))?;
+                self.kept(Id(records::id_at(ids, 0)), records::id_at(ids, 1), record)?;
+            }
         }
         self.last_key = Some(key);
         Ok(())
@@ -207,6 +223,51 @@ impl Loading {
         Ok(())
     }
 
+    fn scheduled(&mut self, due: Time, message: MessageId, record: ScheduledRecord) -> Result<(), LoadError> {
+        let ScheduledRecord { sender, to } = record;
+        let Some(key) = self.messages.get(&message).copied() else {
+            return Err(LoadError::Inconsistent("a message that is to come later is not there"));
+        };
+        let office = &mut self.office;
+        let known = office.messages.get_mut(key);
+        if known.inboxes > 0 {
+            return Err(LoadError::Inconsistent("a message that is to come later waits in an inbox already"));
+        }
+        known.inboxes = 1;
+        let bytes = known.content_bytes;
+        if let Some(sender) = office.registry.key(sender) {
+            office.registry.get_mut(sender).scheduled += 1;
+        }
+        if let Addressees::Clients(registrations) = &to {
+            for registration in registrations {
+                if let Some(key) = office.registry.key(*registration) {
+                    office.registry.get_mut(key).inbox.reserve(bytes);
+                }
+            }
+        }
+        office.scheduled.insert((due, message), Scheduled { key, sender, to });
+        Ok(())
+    }
+
+    fn kept(&mut self, registration: Id, position: u64, record: KeptRecord) -> Result<(), LoadError> {
+        let KeptRecord { message, until } = record;
+        let office = &mut self.office;
+        let (Some(client), Some(key)) = (office.registry.key(registration), self.messages.get(&message).copied())
+        else {
+            return Err(LoadError::Inconsistent("a message that is kept is not there, or its inbox is not"));
+        };
+        let known = office.messages.get_mut(key);
+        known.extra.get_or_insert_default().kept += 1;
+        let bytes = u64::from(known.content_bytes);
+        let kept = &mut enlisted(office, client)?.kept;
+        kept.messages.insert(position, KeptMessage { key, until });
+        kept.bytes += bytes;
+        if let Some(until) = until {
+            office.keeping.insert((until, registration, position));
+        }
+        Ok(())
+    }
+
     /// The id of something that an entry made. One that the log has yet to come to would be made a second time.
     fn made(&self, ids: &[u8]) -> Result<Id, LoadError> {
         let id = Id(records::id_at(ids, 0));
@@ -241,6 +302,7 @@ impl Loading {
                 let (changes, changed_by) = (known.changes, known.changed_by);
                 Box::new(Enlisted { changes, changed_by, ..Enlisted::default() })
             }),
+            scheduled: 0,
             dirty: false,
         };
         self.office.registry.insert(client);
@@ -294,7 +356,7 @@ impl Loading {
             extra: (channel.is_some() || record.receipt || record.notice.is_some() || record.expires.is_some()).then(
                 || {
                     let MessageRecord { receipt, notice, expires, .. } = record;
-                    Box::new(Extra { channel, receipt, notice, expires })
+                    Box::new(Extra { channel, receipt, notice, expires, kept: 0 })
                 },
             ),
         };
@@ -332,10 +394,10 @@ impl Loading {
         if !self.names.is_empty() {
             return Err(LoadError::Inconsistent("a registration has no inbox"));
         }
-        if self.office.messages.iter().any(|message| message.inboxes == 0) {
+        if self.office.messages.iter().any(|message| message.inboxes == 0 && message.kept() == 0) {
             return Err(LoadError::Inconsistent("a message waits in no inbox"));
         }
-        let receipts = self.office.messages.iter().filter(|message| message.receipt());
+        let receipts = self.office.messages.iter().filter(|message| message.receipt() && message.inboxes > 0);
         if receipts.count() != self.office.tracked.len() {
             return Err(LoadError::Inconsistent("a message that is to have a receipt is not tracked"));
         }
@@ -363,5 +425,5 @@ impl Loading {
 /// What a client has joined: there is such a record if there is anything.
 fn enlisted(office: &mut PostOffice, key: u32) -> Result<&mut Enlisted, LoadError> {
     let known = office.registry.get_mut(key).enlisted.as_deref_mut();
-    known.ok_or(LoadError::Inconsistent("a client has joined something and never changed what it has joined"))
+    known.ok_or(LoadError::Inconsistent("a client has joined or set something and never changed anything"))
 }

@@ -46,15 +46,19 @@ pub(super) struct Extra {
     pub notice: Option<Notice>,
     /// From then on it waits nowhere any more.
     pub expires: Option<Time>,
+    /// How many inboxes keep it that have acknowledged it.
+    pub kept: u32,
 }
 
-/// A message waits in one inbox less.
+/// A message waits in one inbox less, or one keeps it no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Released {
     pub id: MessageId,
     pub bytes: u32,
     /// It waits in none any more.
     pub gone: bool,
+    /// It is no more.
+    pub removed: bool,
     /// Its sender is to be told.
     pub receipt: bool,
     /// When it would have expired.
@@ -76,6 +80,11 @@ impl Message {
 
     pub fn receipt(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.receipt)
+    }
+
+    /// How many inboxes keep it that have acknowledged it.
+    pub fn kept(&self) -> u32 {
+        self.extra.as_ref().map_or(0, |extra| extra.kept)
     }
 }
 
@@ -149,12 +158,34 @@ impl Messages {
 
     /// A message waits in one inbox less.
     pub fn release(&mut self, key: u32) -> Released {
+        self.messages[key as usize].inboxes -= 1;
+        self.leave(key)
+    }
+
+    /// A message waits in one inbox less, which keeps it.
+    pub fn keep(&mut self, key: u32) -> Released {
         let message = &mut self.messages[key as usize];
+        message.extra.get_or_insert_default().kept += 1;
         message.inboxes -= 1;
+        self.leave(key)
+    }
+
+    /// One inbox less keeps a message.
+    pub fn unkeep(&mut self, key: u32) -> Released {
+        if let Some(extra) = &mut self.messages[key as usize].extra {
+            extra.kept -= 1;
+        }
+        self.leave(key)
+    }
+
+    /// Removes a message that waits nowhere and is kept nowhere.
+    fn leave(&mut self, key: u32) -> Released {
+        let message = &self.messages[key as usize];
         let gone = message.inboxes == 0;
+        let removed = gone && message.kept() == 0;
         let (receipt, expires) = (message.receipt(), message.expires());
-        let released = Released { id: message.id, bytes: message.content_bytes, gone, receipt, expires };
-        if gone {
+        let released = Released { id: message.id, bytes: message.content_bytes, gone, removed, receipt, expires };
+        if removed {
             let message = self.messages.remove(key as usize);
             if message.entry != NOT_HELD {
                 self.leave_entry(message.entry);

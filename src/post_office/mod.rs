@@ -5,7 +5,7 @@
 //!
 //! * `apply` takes entries, batches and commands apart and carries out sends and acknowledgements; `requests` does the
 //!   commands that have a nonce; `post` sends to many, `enlist` changes channels, `receipts` tells what was delivered; `expiry` clears
-//!   what nobody is to get any more.
+//!   what nobody is to get any more, `scheduled` holds what is for later; `room` drops the oldest, `kept` keeps what was acknowledged.
 //! * `registry`, `streams`, `inbox`, `messages`, `channels`, `servers` are the parts of the state, each with its own rules.
 //! * `limits` says what is malformed and what the quotas forbid.
 //! * `view` reads; `records`, `describe`, `checkpoint` and `load` keep the state on a disk and bring it back,
@@ -22,6 +22,7 @@ mod effect;
 mod enlist;
 mod expiry;
 mod inbox;
+mod kept;
 mod limits;
 mod load;
 mod messages;
@@ -31,6 +32,8 @@ mod records;
 mod registry;
 mod requests;
 mod restored;
+mod room;
+mod scheduled;
 mod servers;
 mod streams;
 #[cfg(test)]
@@ -47,10 +50,10 @@ pub use restored::{Standing, restored_record, standing_key, standing_of};
 pub use servers::Listed;
 pub use view::{Content, ReaderView, Reading, RegistrationView, StreamView, Totals, Waiting};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use crate::wire::batch::BadEntry;
-use crate::wire::{MessageId, Quotas, RegistrationId, Time};
+use crate::wire::{MessageId, Position, Quotas, RegistrationId, Time};
 
 /// The replicated state. See the [module](self).
 #[derive(Debug, Default)]
@@ -71,6 +74,10 @@ pub struct PostOffice {
     tracked: BTreeMap<MessageId, receipts::Tracked>,
     /// Messages that expire, by when.
     expiring: BTreeMap<(Time, MessageId), expiry::Expiring>,
+    /// Messages that are to be delivered later, by when.
+    scheduled: BTreeMap<(Time, MessageId), scheduled::Scheduled>,
+    /// Acknowledged messages that are kept for a time, by how long.
+    keeping: BTreeSet<(Time, RegistrationId, u64)>,
     /// Messages and bytes that wait, over all inboxes.
     waiting: u64,
     waiting_bytes: u64,
@@ -81,6 +88,8 @@ pub struct PostOffice {
     holes: Vec<u64>,
     /// Copies of tracked messages that wait no more.
     ends: Vec<messages::Released>,
+    /// Acknowledged messages that their inbox keeps.
+    acknowledged: Vec<(Position, u32)>,
     /// Who gets a message.
     fan: Vec<(RegistrationId, u32)>,
 }

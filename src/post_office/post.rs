@@ -7,13 +7,14 @@ use super::apply::{At, Tell};
 use super::checkpoint::Touched;
 use super::effect::Effect;
 use super::expiry::Expiring;
-use super::limits;
 use super::messages::{Extra, Message, NOT_HELD};
 use super::receipts::Tracked;
 use crate::limits::{FANOUT_ENTRY_MAX, FANOUT_MAX};
 use crate::wire::client::SendFailure;
 use crate::wire::sharing::{Fate, Target, Terms, Unreached};
-use crate::wire::{Name, Number, Position, Refusal, RegistrationId, SendOutcome, SendRefusal, StreamId, Time};
+use crate::wire::{
+    MessageId, Name, Number, Position, Refusal, RegistrationId, SendOutcome, SendRefusal, StreamId, Time,
+};
 
 /// A post has another digest than a send of the same bytes.
 const SEED: u64 = 1;
@@ -46,9 +47,10 @@ impl PostOffice {
         self.fan.clear();
         let mut channel = None;
         let outcome = match self.find_recipients(post, owner, &mut channel) {
+            Ok(_) if post.terms.delay_ms > 0 => self.schedule(at, post, owner, digest, channel, tell),
             Ok(full) => {
                 let inboxes = self.fan.len() as u32;
-                self.put_into_inboxes(at, post, owner, digest, channel);
+                self.put_into_inboxes(at, post, owner, digest, channel, tell);
                 match (&post.to, self.fan.first()) {
                     (Target::Client(_), Some((_, key))) => {
                         SendOutcome::Accepted(Position(self.registry.get(*key).inbox.end()))
@@ -81,6 +83,7 @@ impl PostOffice {
     /// Who is to get it, into `fan`, each once; and how many do without since their inbox is full.
     fn find_recipients(&mut self, post: &Post<'_>, sender: u32, channel: &mut Option<Name>) -> Result<u32, Not> {
         let bytes = post.content.len() as u32;
+        let receipt_to = post.terms.receipt.then_some(sender);
         if post.terms.receipt {
             let inbox = &self.registry.get(sender).inbox;
             if inbox.taken() >= self.quotas.inbox_messages {
@@ -97,7 +100,7 @@ impl PostOffice {
                 for (place, name) in names.iter().enumerate() {
                     match self.registry.key_of(name) {
                         None => unreached.unknown |= 1 << place,
-                        Some(key) if self.is_full(key, bytes, post, sender) => unreached.full |= 1 << place,
+                        Some(key) if self.is_full(key, bytes, receipt_to) => unreached.full |= 1 << place,
                         Some(key) => self.fan.push((self.registry.get(key).id, key)),
                     }
                 }
@@ -129,38 +132,70 @@ impl PostOffice {
         if self.fanned > 0 && self.fanned + self.fan.len() > FANOUT_ENTRY_MAX {
             return Err(Not::Busy);
         }
-        let before = self.fan.len();
-        let mut fan = std::mem::take(&mut self.fan);
-        fan.retain(|(_, key)| !self.is_full(*key, bytes, post, sender));
-        self.fan = fan;
-        let full = (before - self.fan.len()) as u32;
+        if post.terms.delay_ms > 0 && !matches!(post.to, Target::Client(_) | Target::Clients(_)) {
+            // Who gets it shows when its time has come.
+            self.fan.clear();
+            return Ok(0);
+        }
+        let full = self.pass_over_full(bytes, receipt_to);
         match post.to {
             Target::Client(_) if full > 0 => Err(Not::Refused(SendRefusal::InboxFull)),
             _ => Ok(full),
         }
     }
 
-    /// Whether a client's inbox has no room for it, beside the receipt if that is to come into the same one.
-    fn is_full(&self, key: u32, bytes: u32, post: &Post<'_>, sender: u32) -> bool {
-        let inbox = &self.registry.get(key).inbox;
-        let taken = inbox.taken() + u64::from(post.terms.receipt && key == sender);
-        limits::inbox_is_full(&self.quotas, taken, inbox.waiting_bytes(), inbox.span(), bytes)
+    /// Takes those whose inbox has no room for so many bytes out of `fan`, and gives their number.
+    pub(super) fn pass_over_full(&mut self, bytes: u32, receipt_to: Option<u32>) -> u32 {
+        let before = self.fan.len();
+        let mut fan = std::mem::take(&mut self.fan);
+        fan.retain(|(_, key)| !self.is_full(*key, bytes, receipt_to));
+        self.fan = fan;
+        (before - self.fan.len()) as u32
+    }
+
+    /// Whether a client's inbox has no room for it and can make none, beside the receipt if that is to come into the same one.
+    fn is_full(&self, key: u32, bytes: u32, receipt_to: Option<u32>) -> bool {
+        let more = u64::from(receipt_to == Some(key));
+        self.lacks_room(key, bytes, more) && !self.can_make_room(key, bytes, more)
     }
 
     /// Puts the message into the inboxes of everybody in `fan`.
-    fn put_into_inboxes(&mut self, at: At<'_>, post: &Post<'_>, owner: u32, digest: u64, channel: Option<Name>) {
+    fn put_into_inboxes(
+        &mut self,
+        at: At<'_>,
+        post: &Post<'_>,
+        owner: u32,
+        digest: u64,
+        channel: Option<Name>,
+        tell: Tell<'_>,
+    ) {
         let inboxes = self.fan.len() as u32;
         self.fanned += inboxes as usize;
-        self.changes.places += u64::from(inboxes);
-        let receipt = post.terms.receipt;
-        let sender = self.registry.get_mut(owner);
-        sender.inbox.reserved += u64::from(receipt);
         if inboxes == 0 {
+            self.registry.get_mut(owner).inbox.reserved += u64::from(post.terms.receipt);
             return;
         }
-        let bytes = post.content.len() as u32;
-        let expires = (post.terms.expires_ms > 0).then(|| Time(self.time.0.saturating_add(post.terms.expires_ms)));
+        self.make_room_for_all(post.content.len() as u32, post.terms.receipt.then_some(owner), tell);
+        let message = self.new_message(at, post, owner, digest, channel, inboxes);
+        self.place(message, at.id);
+    }
+
+    /// A message out of a post, which is tracked if its sender is to be told what becomes of it.
+    pub(super) fn new_message(
+        &mut self,
+        at: At<'_>,
+        post: &Post<'_>,
+        owner: u32,
+        digest: u64,
+        channel: Option<Name>,
+        inboxes: u32,
+    ) -> u32 {
+        let receipt = post.terms.receipt;
+        let due = self.due(post).0;
+        let expires = (post.terms.expires_ms > 0).then(|| Time(due.saturating_add(post.terms.expires_ms)));
         let special = receipt || channel.is_some() || expires.is_some();
+        let sender = self.registry.get_mut(owner);
+        sender.inbox.reserved += u64::from(receipt);
         let message = Message {
             id: at.id,
             stream: post.stream,
@@ -168,18 +203,26 @@ impl PostOffice {
             time: self.time,
             from: sender.name.clone(),
             digest,
-            content_bytes: bytes,
+            content_bytes: post.content.len() as u32,
             offset: (post.content.as_ptr() as usize - at.entry.as_ptr() as usize) as u32,
             entry: NOT_HELD,
             inboxes,
-            extra: special.then(|| Box::new(Extra { channel, receipt, notice: None, expires })),
+            extra: special.then(|| Box::new(Extra { channel, receipt, expires, ..Extra::default() })),
         };
         if receipt {
             let (sender, stream, number) = (sender.id, post.stream, post.number);
             self.tracked.insert(at.id, Tracked { sender, stream, number, fate: Fate::default() });
             self.changes.touch(Touched::Tracked(at.id));
         }
-        let message = self.messages.insert(at.entry, message);
+        self.messages.insert(at.entry, message)
+    }
+
+    /// Puts a message at the end of the inbox of everybody in `fan`.
+    pub(super) fn place(&mut self, message: u32, id: MessageId) {
+        let known = self.messages.get(message);
+        let (bytes, expires) = (known.content_bytes, known.expires());
+        let inboxes = self.fan.len() as u64;
+        self.changes.places += inboxes;
         for place in 0..self.fan.len() {
             let (_, key) = self.fan[place];
             self.touch_client(key);
@@ -189,10 +232,10 @@ impl PostOffice {
             let place =
                 |(registration, key): &(RegistrationId, u32)| (*registration, self.registry.get(*key).inbox.end());
             let places = self.fan.iter().map(place).collect();
-            self.expiring.insert((expires, at.id), Expiring { key: message, places });
+            self.expiring.insert((expires, id), Expiring { key: message, places });
         }
-        self.waiting += u64::from(inboxes);
-        self.waiting_bytes += u64::from(inboxes) * u64::from(bytes);
+        self.waiting += inboxes;
+        self.waiting_bytes += inboxes * u64::from(bytes);
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) enum End {
     Acknowledged,
     Ended,
     Expired,
+    Dropped,
 }
 
 /// The id of the notice about a message. Commands of an entry are fewer than half of what an id has room for, so that no
@@ -64,6 +65,7 @@ impl PostOffice {
             match end {
                 End::Acknowledged => tracked.fate.acknowledged = tracked.fate.acknowledged.saturating_add(1),
                 End::Expired => tracked.fate.expired = tracked.fate.expired.saturating_add(1),
+                End::Dropped => tracked.fate.dropped = tracked.fate.dropped.saturating_add(1),
                 End::Ended => tracked.fate.ended = tracked.fate.ended.saturating_add(1),
             }
             let tracked = *tracked;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::scheduled::Addressees;
 use super::streams::{Concluded, Outcome};
 use crate::wire::sharing::{Fate, Notice, Unreached};
 use crate::wire::{Epoch, MessageId, Nonce, Number, Quotas, RegistrationId, ShardId, StreamId, Time};
@@ -37,10 +38,13 @@ pub(super) enum Kind {
     Member = 13,
     Subscription = 14,
     Tracked = 15,
+    Scheduled = 16,
+    Settings = 17,
+    Kept = 18,
 }
 
 impl Kind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 18] = [
         Self::Meta,
         Self::Progress,
         Self::Enrolled,
@@ -56,6 +60,9 @@ impl Kind {
         Self::Member,
         Self::Subscription,
         Self::Tracked,
+        Self::Scheduled,
+        Self::Settings,
+        Self::Kept,
     ];
 }
 
@@ -158,6 +165,13 @@ pub(super) struct TrackedRecord {
     pub fate: Fate,
 }
 
+/// A message that is to be delivered later; its time is in the key.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ScheduledRecord {
+    pub sender: RegistrationId,
+    pub to: Addressees,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ReaderRecord<'a> {
     pub nonce: Nonce,
@@ -242,8 +256,8 @@ pub(super) fn split_key(key: &[u8]) -> Result<(Kind, &[u8]), BadRecord> {
         Kind::Meta => 0,
         Kind::Enrolled | Kind::Server => ids.len(),
         Kind::Progress | Kind::Registration | Kind::Inbox | Kind::Stream | Kind::Message | Kind::Retired => 8,
-        Kind::Channel | Kind::Tracked => 8,
-        Kind::Disk | Kind::Slot | Kind::Member => 16,
+        Kind::Channel | Kind::Tracked | Kind::Settings => 8,
+        Kind::Disk | Kind::Slot | Kind::Member | Kind::Scheduled | Kind::Kept => 16,
         Kind::Subscription => ids.len().max(9),
     };
     if ShardId::from_be_bytes([*a, *b]) == SHARD && ids.len() == expected { Ok((kind, ids)) } else { Err(bad()) }

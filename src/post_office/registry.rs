@@ -8,6 +8,7 @@ use slab::Slab;
 
 use super::channels::Enlisted;
 use super::inbox::Inbox;
+use super::kept::KeptMessage;
 use crate::wire::{Name, Nonce, RegistrationId, Time};
 
 /// A registered client.
@@ -24,9 +25,18 @@ pub(super) struct Client {
     /// Keys of its open streams, by the nonce that opened each.
     pub streams: BTreeMap<Nonce, u32>,
     pub inbox: Inbox,
-    /// What it has joined and subscribed to, once it has changed that for the first time.
+    /// What it has joined and subscribed to and set for its inbox, once it has changed that for the first time.
     pub enlisted: Option<Box<Enlisted>>,
+    /// Messages that it has sent and that are to be delivered later.
+    pub scheduled: u32,
     pub dirty: bool,
+}
+
+impl Client {
+    /// The message that its inbox keeps at a position.
+    pub fn kept(&self, position: u64) -> Option<&KeptMessage> {
+        self.enlisted.as_ref()?.kept.messages.get(&position)
+    }
 }
 
 /// All registered clients.

@@ -79,6 +79,7 @@ impl PostOffice {
             last_seen: self.time,
             streams: Default::default(),
             inbox: Inbox::default(),
+            scheduled: 0,
             enlisted: None,
             dirty: false,
         };

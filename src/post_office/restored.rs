@@ -60,7 +60,10 @@ pub fn restored_record(key: &[u8], value: &Bytes, applied: u64) -> Result<Option
         | Kind::Channel
         | Kind::Member
         | Kind::Subscription
-        | Kind::Tracked => {
+        | Kind::Tracked
+        | Kind::Scheduled
+        | Kind::Settings
+        | Kind::Kept => {
             return Ok(Some(Change::Put { key: key.to_vec(), head: Vec::new(), content: value.clone() }));
         }
     };

@@ -31,6 +31,9 @@ const NO_SUCH_CHANNEL: u64 = 0x82;
 /// Behind it, how many inboxes it would have gone to.
 const TOO_MANY: u64 = 0x83;
 const NO_ROOM: u64 = 0x84;
+/// Behind it, when it comes into the inboxes.
+const SCHEDULED: u64 = 0x85;
+const TOO_MANY_SCHEDULED: u64 = 0x86;
 /// What a number behind a tag has at most.
 const HALF: u64 = (1 << 28) - 1;
 
@@ -55,6 +58,8 @@ impl Outcome {
             SendOutcome::Refused(SendRefusal::NoSuchChannel) => NO_SUCH_CHANNEL << TAG,
             SendOutcome::Refused(SendRefusal::TooManyInboxes { inboxes, .. }) => TOO_MANY << TAG | u64::from(inboxes),
             SendOutcome::Refused(SendRefusal::NoRoomForReceipt) => NO_ROOM << TAG,
+            SendOutcome::Scheduled(due) => SCHEDULED << TAG | due.0,
+            SendOutcome::Refused(SendRefusal::TooManyScheduled { .. }) => TOO_MANY_SCHEDULED << TAG,
         };
         Self { digest, place }
     }
@@ -74,6 +79,8 @@ impl Outcome {
                 refused(SendRefusal::TooManyInboxes { inboxes: place as u32, limit: limits::FANOUT_MAX as u32 })
             }
             (_, NO_ROOM) => refused(SendRefusal::NoRoomForReceipt),
+            (place, SCHEDULED) => SendOutcome::Scheduled(Time(place & ((1 << TAG) - 1))),
+            (_, TOO_MANY_SCHEDULED) => refused(SendRefusal::TooManyScheduled { limit: limits::SCHEDULED_MAX }),
             _ => refused(SendRefusal::InboxFull),
         }
     }

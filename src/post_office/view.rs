@@ -9,7 +9,7 @@ use super::channels::Channel;
 use super::registry::Client;
 use super::servers::Listed;
 use crate::wire::client::{ChannelRow, ClientRow, Delivery, Member};
-use crate::wire::sharing::Fate;
+use crate::wire::sharing::{Fate, InboxSettings};
 use crate::wire::{
     Epoch, Incarnation, MessageId, Name, Nonce, Number, Origin, Position, Quotas, RegistrationId, SendOutcome,
     StreamId, Time,
@@ -127,6 +127,8 @@ pub struct Totals {
     pub channels: u64,
     /// Messages whose sender is to be told what becomes of them.
     pub tracked: u64,
+    /// Messages that are to be delivered later.
+    pub scheduled: u64,
 }
 
 impl PostOffice {
@@ -160,12 +162,14 @@ impl PostOffice {
         self.servers.last_sequence(origin)
     }
 
-    /// When the next tick is worth proposing, if ever: the earliest time at which a message
-    /// expires, or a stream may have to be closed. That may
-    /// turn out not to have been silent; then the tick only puts it behind in the order.
+    /// When the next tick is worth proposing, if ever: the earliest time at which a message expires, is to be delivered or is
+    /// kept no more, or a stream may have to be closed. That may turn out not to have been silent; then the tick only puts it
+    /// behind in the order.
     pub fn next_due(&self) -> Option<Time> {
         let expires = self.expiring.first_key_value().map(|((expires, _), _)| *expires);
-        [self.streams.next_due(self.quotas.stream_idle_ms), expires].into_iter().flatten().min()
+        let scheduled = self.scheduled.first_key_value().map(|((due, _), _)| *due);
+        let kept = self.keeping.first().map(|(until, ..)| *until);
+        [self.streams.next_due(self.quotas.stream_idle_ms), expires, scheduled, kept].into_iter().flatten().min()
     }
 
     /// The registration that holds a name.
@@ -233,27 +237,64 @@ impl PostOffice {
         let mut bytes = 0usize;
         let mut found = Vec::new();
         for (position, key) in client.inbox.messages_from(from.0) {
-            let message = self.messages.get(key);
-            bytes += message.content_bytes as usize;
+            bytes += self.messages.get(key).content_bytes as usize;
             if !found.is_empty() && (found.len() >= max_messages || bytes > max_bytes) {
                 break;
             }
-            let delivery = Delivery {
-                position,
-                message: message.id,
-                from: message.from.clone(),
-                stream: message.stream,
-                number: message.number,
-                time: message.time,
-                redelivered: position.0 <= client.inbox.marked(),
-                content_bytes: message.content_bytes,
-                channel: message.channel().cloned(),
-                notice: message.notice(),
-            };
-            let content = self.messages.content(message).map_or(Content::Stored(message.id), Content::Memory);
-            found.push(Waiting { delivery, content, asked: message.receipt() });
+            found.push(self.show(client, position, key));
         }
         found
+    }
+
+    /// The messages at position `from` and above that an inbox keeps although they are acknowledged, positions ascending:
+    /// up to `max_messages`, and up to `max_bytes` of content, but one in any case; and whether there are more. `None` if
+    /// nobody of that name is registered.
+    pub fn history(
+        &self,
+        name: &str,
+        from: Position,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> Option<(RegistrationId, Vec<Waiting>, bool)> {
+        let client = self.registry.get(self.registry.key_of(name)?);
+        let mut bytes = 0usize;
+        let mut found = Vec::new();
+        for (position, kept) in client.enlisted.iter().flat_map(|enlisted| enlisted.kept.messages.range(from.0..)) {
+            bytes += self.messages.get(kept.key).content_bytes as usize;
+            if !found.is_empty() && (found.len() >= max_messages || bytes > max_bytes) {
+                return Some((client.id, found, true));
+            }
+            found.push(self.show(client, Position(*position), kept.key));
+        }
+        Some((client.id, found, false))
+    }
+
+    /// What the owner of an inbox has set for it, how many messages it keeps, and how many changes of such things there were;
+    /// `None` if nobody of that name is registered.
+    pub fn inbox_settings_of(&self, name: &str) -> Option<(InboxSettings, u64, u64)> {
+        let client = self.registry.get(self.registry.key_of(name)?);
+        let known = client.enlisted.as_ref();
+        Some(known.map_or((InboxSettings::default(), 0, client.id.0), |enlisted| {
+            (enlisted.settings, enlisted.kept.messages.len() as u64, enlisted.changes)
+        }))
+    }
+
+    fn show(&self, client: &Client, position: Position, key: u32) -> Waiting {
+        let message = self.messages.get(key);
+        let delivery = Delivery {
+            position,
+            message: message.id,
+            from: message.from.clone(),
+            stream: message.stream,
+            number: message.number,
+            time: message.time,
+            redelivered: position.0 <= client.inbox.marked(),
+            content_bytes: message.content_bytes,
+            channel: message.channel().cloned(),
+            notice: message.notice(),
+        };
+        let content = self.messages.content(message).map_or(Content::Stored(message.id), Content::Memory);
+        Waiting { delivery, content, asked: message.receipt() }
     }
 
     /// How many positions from `from` to `to`, both included, exist and are not acknowledged. Takes constant time unless
@@ -337,6 +378,7 @@ impl PostOffice {
             malformed: self.malformed,
             channels: self.channels.len(),
             tracked: self.tracked.len() as u64,
+            scheduled: self.scheduled.len() as u64,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::post_office::{Answer, Reading, StreamView};
 use crate::wire::client::{ClientRow, SendFailure};
 use crate::wire::command::Command;
 use crate::wire::sharing::{Recipients, Terms};
-use crate::wire::{Name, Nonce, Number, Position, Refusal, RegistrationId, SendOutcome, StreamId};
+use crate::wire::{Name, Nonce, Number, Position, Refusal, RegistrationId, SendOutcome, StreamId, Time};
 use crate::world::World;
 
 /// A message that is to be sent.
@@ -35,6 +35,8 @@ pub(crate) enum Placed {
     At(Position),
     /// In so many inboxes; so many did without, for they are full.
     In { inboxes: u32, full: u32 },
+    /// Nowhere yet: it comes at that time.
+    Later(Time),
 }
 
 /// What became of each of several sends.
@@ -71,7 +73,7 @@ impl Placed {
         match self {
             Self::At(position) => Ok(position),
             // A send to one client has a position.
-            Self::In { .. } => Err(Failure::Unknown),
+            Self::In { .. } | Self::Later(_) => Err(Failure::Unknown),
         }
     }
 }
@@ -81,6 +83,7 @@ pub(super) fn placed(result: SendResult) -> Result<Placed, Failure> {
     match result {
         Ok(SendOutcome::Accepted(position)) => Ok(Placed::At(position)),
         Ok(SendOutcome::Reached { inboxes, full }) => Ok(Placed::In { inboxes, full }),
+        Ok(SendOutcome::Scheduled(time)) => Ok(Placed::Later(time)),
         Ok(SendOutcome::Refused(refusal)) => Err(Failure::Send(refusal)),
         Err(failure) => Err(Failure::Stream(failure)),
     }

@@ -409,14 +409,14 @@ impl Books {
                     self.left(*registration, *epoch);
                 }
             }
-            Effect::Expired { registration, position } => {
+            Effect::Withdrawn { registration, position, .. } => {
                 // What was delivered of it leaves the reader's window, which makes room for another one.
                 if let Some(Reader { session: id, epoch, next, .. }) = self.readers.get(registration) {
                     let (id, epoch, was_delivered) = (*id, *epoch, position < next);
                     self.ready.push(*registration);
                     if was_delivered {
                         let (registration, position) = (*registration, *position);
-                        self.reply(id, &Reply::Expired { registration, epoch, position });
+                        self.reply(id, &Reply::Withdrawn { registration, epoch, position });
                     }
                 }
                 self.apart.wake(*registration);

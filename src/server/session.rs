@@ -443,6 +443,7 @@ fn check(payload: &Bytes) -> Result<Command<'_>, Refusal> {
             match change {
                 Enlistment::Join(channel) | Enlistment::Leave(channel) => name(channel)?,
                 Enlistment::Subscribe(pattern) | Enlistment::Unsubscribe(pattern) if is_pattern(pattern) => {}
+                Enlistment::SetInbox(_) => {}
                 Enlistment::Subscribe(pattern) | Enlistment::Unsubscribe(pattern) => {
                     return Err(malformed(format!("{pattern:?} is no pattern of channels' names")));
                 }

@@ -295,9 +295,9 @@ pub enum Reply {
         /// What became of it.
         fate: Fate,
     },
-    /// A message that was delivered, and is not acknowledged, waits no more: it has expired. It takes no place in the reader's
-    /// window any more, and is not to be taken if it was not yet.
-    Expired {
+    /// A message that was delivered, and is not acknowledged, waits no more: it has expired, or made room for a later one. It
+    /// takes no place in the reader's window any more, and is not to be taken if it was not yet.
+    Withdrawn {
         /// Whose inbox.
         registration: RegistrationId,
         /// The reader's epoch.

@@ -1,7 +1,9 @@
 //! The vocabulary of sharing: who a message goes to, on which terms, channels and patterns of their names, and what is
 //! told of a message that its recipients have done with.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::ser::SerializeTuple;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits;
 
@@ -91,12 +93,64 @@ impl From<Vec<Name>> for Recipients {
 }
 
 /// On which terms a message is taken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// In a frame: flags (`u8`: 1 for a receipt, 2 for a delay), `expires_ms`, and `delay_ms` if there is one. Those of a message
+/// without a delay are the same bytes as before there were delays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Terms {
     /// The sender is to be told what became of it at its recipients: see [`Fate`].
     pub receipt: bool,
-    /// Milliseconds of the cluster's time after which it is delivered to nobody any more; 0 for never.
+    /// Milliseconds of the cluster's time after which it is delivered to nobody any more, counted from when it comes into the
+    /// inboxes; 0 for never.
     pub expires_ms: u64,
+    /// Milliseconds of the cluster's time after which it comes into the inboxes; 0 for at once.
+    pub delay_ms: u64,
+}
+
+const RECEIPT: u8 = 1;
+const DELAY: u8 = 2;
+
+impl Serialize for Terms {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let is_delayed = self.delay_ms > 0;
+        let flags = u8::from(self.receipt) * RECEIPT | u8::from(is_delayed) * DELAY;
+        let mut fields = serializer.serialize_tuple(2 + usize::from(is_delayed))?;
+        fields.serialize_element(&flags)?;
+        fields.serialize_element(&self.expires_ms)?;
+        if is_delayed {
+            fields.serialize_element(&self.delay_ms)?;
+        }
+        fields.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Terms {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Terms;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("flags, an expiry, and a delay if the flags say so")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<Terms, A::Error> {
+                let missing = |place| de::Error::invalid_length(place, &self);
+                let flags: u8 = fields.next_element()?.ok_or_else(|| missing(0))?;
+                let expires_ms = fields.next_element()?.ok_or_else(|| missing(1))?;
+                let delay_ms = match flags & DELAY {
+                    0 => 0,
+                    _ => fields.next_element()?.ok_or_else(|| missing(2))?,
+                };
+                // One form only: what tells a send from another one are its bytes.
+                if flags > RECEIPT | DELAY || (flags & DELAY > 0) != (delay_ms > 0) {
+                    return Err(de::Error::custom("terms of an unknown kind"));
+                }
+                Ok(Terms { receipt: flags & RECEIPT > 0, expires_ms, delay_ms })
+            }
+        }
+        deserializer.deserialize_tuple(3, Fields)
+    }
 }
 
 /// A change of what a client gets besides what is sent to itself.
@@ -110,6 +164,40 @@ pub enum Enlistment<'a> {
     Subscribe(&'a str),
     /// Do so no more.
     Unsubscribe(&'a str),
+    /// What its inbox does when it is full, and with what was acknowledged.
+    SetInbox(InboxSettings),
+}
+
+/// What an inbox does when it is full, and with what was acknowledged: the recipient's choice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboxSettings {
+    /// When it is full.
+    pub overflow: Overflow,
+    /// So many acknowledged messages are kept for [`crate::client::Client::history`], the latest positions; 0 for none. At
+    /// most [`limits::KEPT_MESSAGES_MAX`]. They take no room from what waits, and no more bytes than that may.
+    pub keep_messages: u32,
+    /// Milliseconds of the cluster's time for which one is kept at most, counted from its acknowledgement; 0 for no such bound.
+    pub keep_ms: u64,
+}
+
+/// What becomes of a message for an inbox that is full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Overflow {
+    /// It is refused, and its sender told so: nothing that was accepted is lost.
+    #[default]
+    Refuse,
+    /// The oldest ones that wait make room for it. Their delivered receipts say that they were dropped.
+    DropOldest,
+}
+
+impl Overflow {
+    /// Its name in options, in JSON and in what is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::DropOldest => "drop-oldest",
+        }
+    }
 }
 
 /// Which of several recipients a send did not reach, by their places in the list: bit 0 is the first one's.
@@ -141,7 +229,11 @@ impl std::fmt::Display for Unreached {
 
 /// What became of a message at its recipients, once it waits nowhere any more: how many of its copies were acknowledged,
 /// and how many were not and why. Together they are as many as it was accepted for.
+///
+/// In a frame `dropped` is the upper half of the number whose lower half is `expired`, so that a fate in which nothing was
+/// dropped is the same bytes as before anything could be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FateFields", into = "FateFields")]
 pub struct Fate {
     /// The recipient acknowledged it.
     pub acknowledged: u32,
@@ -149,12 +241,35 @@ pub struct Fate {
     pub ended: u32,
     /// It expired before it did.
     pub expired: u32,
+    /// It made room for a later one in an inbox that drops its oldest: see [`Overflow::DropOldest`].
+    pub dropped: u32,
 }
 
 impl Fate {
     /// Whether every copy was acknowledged.
     pub fn is_delivered(self) -> bool {
-        self.ended == 0 && self.expired == 0
+        self.ended == 0 && self.expired == 0 && self.dropped == 0
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct FateFields {
+    acknowledged: u32,
+    ended: u32,
+    expired_and_dropped: u64,
+}
+
+impl From<Fate> for FateFields {
+    fn from(fate: Fate) -> Self {
+        let Fate { acknowledged, ended, expired, dropped } = fate;
+        Self { acknowledged, ended, expired_and_dropped: u64::from(dropped) << 32 | u64::from(expired) }
+    }
+}
+
+impl From<FateFields> for Fate {
+    fn from(fields: FateFields) -> Self {
+        let FateFields { acknowledged, ended, expired_and_dropped: both } = fields;
+        Self { acknowledged, ended, expired: both as u32, dropped: (both >> 32) as u32 }
     }
 }
 
@@ -204,6 +319,30 @@ pub fn fits(channel: &str, pattern: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_new_in_terms_and_fates_leaves_the_old_bytes_as_they_were() {
+        let bytes = |terms: Terms| postcard::to_allocvec(&terms).expect("it encodes");
+        let plain = Terms { receipt: true, expires_ms: 300, delay_ms: 0 };
+        assert_eq!(bytes(plain), postcard::to_allocvec(&(true, 300u64)).expect("it encodes"));
+        for terms in [
+            plain,
+            Terms::default(),
+            Terms { delay_ms: 7, ..plain },
+            Terms { receipt: false, expires_ms: 0, delay_ms: u64::MAX },
+        ] {
+            assert_eq!(postcard::from_bytes::<Terms>(&bytes(terms)), Ok(terms));
+        }
+        for bad in [&[4u8, 0][..], &[2, 0, 0], &[2, 0], &[0]] {
+            assert!(postcard::from_bytes::<Terms>(bad).is_err(), "{bad:?}");
+        }
+        let fate = Fate { acknowledged: 1, ended: 2, expired: 300, dropped: 0 };
+        let bytes = postcard::to_allocvec(&fate).expect("it encodes");
+        assert_eq!(bytes, postcard::to_allocvec(&(1u32, 2u32, 300u32)).expect("it encodes"));
+        let fate = Fate { dropped: u32::MAX, expired: u32::MAX, ..fate };
+        let bytes = postcard::to_allocvec(&fate).expect("it encodes");
+        assert_eq!(postcard::from_bytes::<Fate>(&bytes), Ok(fate));
+    }
 
     #[test]
     fn channels_have_parts_and_none_is_empty() {

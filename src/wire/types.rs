@@ -219,6 +219,9 @@ pub enum SendOutcome {
         /// How many were full.
         full: u32,
     },
+    /// Durable on a majority. It comes into the inboxes when the cluster's clock shows that time; room for it is kept where
+    /// clients are named.
+    Scheduled(Time),
 }
 
 /// Why a numbered send was refused for good.
@@ -247,6 +250,12 @@ pub enum SendRefusal {
     /// The sender's own inbox has no room left for the receipt that is asked for.
     #[error("the sender's own inbox has no room for the receipt: read it, or send without one")]
     NoRoomForReceipt,
+    /// As many messages of the sender wait for their time as may.
+    #[error("{limit} messages of the sender wait for their time, as many as may")]
+    TooManyScheduled {
+        /// The limit.
+        limit: u32,
+    },
 }
 
 /// Why a command that is not a numbered send was not carried out, or a connection not served.

@@ -25,6 +25,11 @@ fn name() -> impl Strategy<Value = usize> {
     prop_oneof![12 => 0usize..3, 2 => Just(3), 1 => Just(4)]
 }
 
+/// None, mostly.
+fn time() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => Just(0u64), 2 => 1u64..120]
+}
+
 fn quotas() -> impl Strategy<Value = Quotas> {
     (1u64..8, 5u64..40, 1u32..4, 1u32..6, 1u64..5, 20u64..200).prop_map(
         |(inbox_messages, inbox_bytes, streams_per_client, stream_window, clients, stream_idle_ms)| Quotas {
@@ -85,15 +90,15 @@ fn operation(mix: Mix) -> impl Strategy<Value = Operation> {
         2 => Just(Whom::Everybody),
     ];
     let sharing = prop_oneof![
-        10 => (0usize..5, near(), near(), whom, any::<bool>(), prop_oneof![3 => Just(0u64), 2 => 1u64..120], 0usize..4).prop_map(
-            |(stream, ahead, confirmed, to, receipt, expires, content)| {
-                Operation::Post { stream, ahead, confirmed: confirmed - 1, to, receipt, expires, content }
+        10 => (0usize..5, near(), near(), whom, any::<bool>(), time(), time(), 0usize..4).prop_map(
+            |(stream, ahead, confirmed, to, receipt, expires, delay, content)| {
+                Operation::Post { stream, ahead, confirmed: confirmed - 1, to, receipt, expires, delay, content }
             }
         ),
         3 => (0usize..5, -2i64..2).prop_map(|(stream, up_to)| Operation::Collect { stream, up_to }),
         2 => (0u128..2, 0usize..4).prop_map(|(nonce, channel)| Operation::CreateChannel { nonce, channel }),
         1 => (0usize..4).prop_map(|channel| Operation::DeleteChannel { channel }),
-        4 => (0u128..4, name(), near(), 0usize..4, 0usize..5).prop_map(|(nonce, name, ahead, change, what)| {
+        5 => (0u128..4, name(), near(), 0usize..6, 0usize..5).prop_map(|(nonce, name, ahead, change, what)| {
             Operation::Enlist { nonce: nonce + 1, name, ahead, change, what }
         }),
     ];

@@ -4,7 +4,9 @@
 mod history;
 mod model;
 mod operation;
+mod requests;
 mod run;
+mod sharing;
 
 use history::Mix;
 use proptest::prelude::*;

@@ -2,7 +2,7 @@
 //! that commands meet. What refers to things that exist is resolved against the model when its turn comes.
 
 use restante::wire::command::Command;
-use restante::wire::sharing::{Enlistment, Target, Terms};
+use restante::wire::sharing::{Enlistment, InboxSettings, Overflow, Target, Terms};
 use restante::wire::{Epoch, Id, Number, Position, Quotas, Time};
 
 use super::model::Model;
@@ -10,6 +10,13 @@ use super::model::Model;
 pub const NAMES: [&str; 5] = ["a", "b", "ab", "c", "not a name"];
 pub const CHANNELS: [&str; 4] = ["x", "x.y", "z.y", "x."];
 const PATTERNS: [&str; 5] = ["x.*", ">", "*.y", "x", "x.>.y"];
+const SETTINGS: [InboxSettings; 5] = [
+    InboxSettings { overflow: Overflow::DropOldest, keep_messages: 0, keep_ms: 0 },
+    InboxSettings { overflow: Overflow::Refuse, keep_messages: 2, keep_ms: 0 },
+    InboxSettings { overflow: Overflow::DropOldest, keep_messages: 3, keep_ms: 50 },
+    InboxSettings { overflow: Overflow::Refuse, keep_messages: 0, keep_ms: 9 },
+    InboxSettings { overflow: Overflow::Refuse, keep_messages: u32::MAX, keep_ms: 9 },
+];
 const CONTENTS: [&[u8]; 4] = [b"", b"x", b"bx", b"a longer one"];
 
 #[derive(Debug, Clone)]
@@ -42,29 +49,128 @@ pub struct Batch {
 
 #[derive(Debug, Clone)]
 pub enum Operation {
-    Send { stream: usize, ahead: i64, confirmed: i64, to: usize, content: usize },
-    Post { stream: usize, ahead: i64, confirmed: i64, to: Whom, receipt: bool, expires: u64, content: usize },
-    Collect { stream: usize, up_to: i64 },
-    CreateChannel { nonce: u128, channel: usize },
-    DeleteChannel { channel: usize },
-    Enlist { nonce: u128, name: usize, ahead: i64, change: usize, what: usize },
-    Confirm { stream: usize, confirmed: i64 },
-    Acknowledge { client: usize, epoch: i64, up_to: i64, ranges: Vec<(i64, i64)> },
-    Register { nonce: u128, name: usize, home: usize },
-    Deregister { name: usize, registration: Option<usize> },
-    Open { nonce: u128, name: usize },
-    Close { stream: usize },
-    Attach { nonce: u128, name: usize, home: usize, epoch: i64, resumes: Option<Option<usize>>, window: u32 },
-    Detach { client: usize, epoch: i64, delivered: Option<i64> },
-    Vanish { client: usize, epoch: i64, home: usize },
-    SetHome { name: usize, home: usize, instead_of: Option<usize> },
-    MoveClients { from: usize, to: Vec<usize>, later: i64 },
-    AttachApart { nonce: u128, name: usize, registration: Option<usize>, epoch: i64, window: u32 },
-    AcknowledgeApart { client: usize, name: Option<usize>, epoch: i64, up_to: i64, ranges: Vec<(i64, i64)> },
-    Enroll { server: usize, address: usize, disk: u128 },
-    AddServer { nonce: u128, server: usize, address: usize },
-    RemoveServer { nonce: u128, server: usize },
-    SetDrained { nonce: u128, server: usize, drained: bool },
+    Send {
+        stream: usize,
+        ahead: i64,
+        confirmed: i64,
+        to: usize,
+        content: usize,
+    },
+    Post {
+        stream: usize,
+        ahead: i64,
+        confirmed: i64,
+        to: Whom,
+        receipt: bool,
+        expires: u64,
+        delay: u64,
+        content: usize,
+    },
+    Collect {
+        stream: usize,
+        up_to: i64,
+    },
+    CreateChannel {
+        nonce: u128,
+        channel: usize,
+    },
+    DeleteChannel {
+        channel: usize,
+    },
+    Enlist {
+        nonce: u128,
+        name: usize,
+        ahead: i64,
+        change: usize,
+        what: usize,
+    },
+    Confirm {
+        stream: usize,
+        confirmed: i64,
+    },
+    Acknowledge {
+        client: usize,
+        epoch: i64,
+        up_to: i64,
+        ranges: Vec<(i64, i64)>,
+    },
+    Register {
+        nonce: u128,
+        name: usize,
+        home: usize,
+    },
+    Deregister {
+        name: usize,
+        registration: Option<usize>,
+    },
+    Open {
+        nonce: u128,
+        name: usize,
+    },
+    Close {
+        stream: usize,
+    },
+    Attach {
+        nonce: u128,
+        name: usize,
+        home: usize,
+        epoch: i64,
+        resumes: Option<Option<usize>>,
+        window: u32,
+    },
+    Detach {
+        client: usize,
+        epoch: i64,
+        delivered: Option<i64>,
+    },
+    Vanish {
+        client: usize,
+        epoch: i64,
+        home: usize,
+    },
+    SetHome {
+        name: usize,
+        home: usize,
+        instead_of: Option<usize>,
+    },
+    MoveClients {
+        from: usize,
+        to: Vec<usize>,
+        later: i64,
+    },
+    AttachApart {
+        nonce: u128,
+        name: usize,
+        registration: Option<usize>,
+        epoch: i64,
+        window: u32,
+    },
+    AcknowledgeApart {
+        client: usize,
+        name: Option<usize>,
+        epoch: i64,
+        up_to: i64,
+        ranges: Vec<(i64, i64)>,
+    },
+    Enroll {
+        server: usize,
+        address: usize,
+        disk: u128,
+    },
+    AddServer {
+        nonce: u128,
+        server: usize,
+        address: usize,
+    },
+    RemoveServer {
+        nonce: u128,
+        server: usize,
+    },
+    SetDrained {
+        nonce: u128,
+        server: usize,
+        drained: bool,
+    },
     SetQuotas(Quotas),
     Tick,
     Garbage(Vec<u8>),
@@ -129,7 +235,7 @@ pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Com
             let (number, confirmed) = (Number(plus(last + 1, ahead)), Number(plus(last, confirmed)));
             return Some((Command::Send { stream, number, confirmed, to: NAMES[to] }, CONTENTS[content]));
         }
-        Operation::Post { stream, ahead, confirmed, ref to, receipt, expires, content } => {
+        Operation::Post { stream, ahead, confirmed, ref to, receipt, expires, delay, content } => {
             let stream = pick(&ever.streams, stream);
             let last = last(stream);
             let (number, confirmed) = (Number(plus(last + 1, ahead)), Number(plus(last, confirmed)));
@@ -139,10 +245,8 @@ pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Com
                 Whom::Channel(channel) => Target::Channel(CHANNELS[*channel]),
                 Whom::Everybody => Target::Everybody,
             };
-            return Some((
-                Command::Post { stream, number, confirmed, to, terms: Terms { receipt, expires_ms: expires } },
-                CONTENTS[content],
-            ));
+            let terms = Terms { receipt, expires_ms: expires, delay_ms: delay };
+            return Some((Command::Post { stream, number, confirmed, to, terms }, CONTENTS[content]));
         }
         Operation::Collect { stream, up_to } => {
             let stream = pick(&ever.streams, stream);
@@ -159,7 +263,8 @@ pub fn resolve(operation: &Operation, model: &Model, ever: &Ever) -> Option<(Com
                 0 => Enlistment::Join(CHANNELS[what % CHANNELS.len()]),
                 1 => Enlistment::Leave(CHANNELS[what % CHANNELS.len()]),
                 2 => Enlistment::Subscribe(PATTERNS[what % PATTERNS.len()]),
-                _ => Enlistment::Unsubscribe(PATTERNS[what % PATTERNS.len()]),
+                3 => Enlistment::Unsubscribe(PATTERNS[what % PATTERNS.len()]),
+                _ => Enlistment::SetInbox(SETTINGS[what % SETTINGS.len()]),
             };
             Command::Enlist { nonce, name, expected, change }
         }

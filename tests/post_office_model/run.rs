@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use restante::post_office::{
-    Answer, BatchVerdict, Change, Content, Effect, PostOffice, Reading, content_key, content_of,
+    Answer, BatchVerdict, Change, Content, Effect, PostOffice, Reading, Waiting, content_key, content_of,
 };
 use restante::wire::batch::{Batch, BatchHeader, encode_entry};
 use restante::wire::{Id, Name, Number, Origin, Position, Time, frame};
 
-use super::model::{Model, Told};
+use super::model::{Mail, Model, Told};
 use super::operation::{self, Ever, NAMES, Operation, Step, resolve};
 
 /// Both, and what surrounds them: the log, the checkpoint on the disk, the flush that is under way.
@@ -76,6 +76,7 @@ impl Run {
         let time = self.model.time + later;
         self.model.time = time;
         let mut expected = Told::new();
+        self.model.deliver_due(&mut expected);
         self.model.expire(&mut expected);
         let mut encoded = Vec::new();
         let mut place = 0u16;
@@ -158,7 +159,9 @@ impl Run {
         let idle = model.quotas.stream_idle_ms;
         let mails = model.clients.iter().flat_map(|client| &client.mail).filter(|mail| !mail.acknowledged);
         let expires = mails.filter_map(|mail| mail.expires).min();
-        let due = model.streams.iter().map(|s| s.used + idle).chain(expires).min();
+        let later = model.later.iter().map(|later| later.due);
+        let kept = model.clients.iter().flat_map(|client| &client.kept).filter_map(|(.., until)| *until);
+        let due = model.streams.iter().map(|s| s.used + idle).chain(expires).chain(later).chain(kept).min();
         assert_eq!(office.next_due().is_some(), due.is_some());
         assert!(office.next_due().map(|time| time.0) <= due, "never later than something is due");
         let mut servers = model.servers.clone();
@@ -171,6 +174,7 @@ impl Run {
             assert_eq!(office.is_retired(*incarnation), model.retired.contains(incarnation));
         }
         assert_eq!((totals.channels, totals.tracked), (model.channels.len() as u64, model.tracked.len() as u64));
+        assert_eq!(totals.scheduled, model.later.len() as u64);
         self.compare_clients();
         self.compare_channels();
         self.compare_homes();
@@ -264,16 +268,22 @@ impl Run {
                 assert_eq!((d.number.0, d.time.0, &*d.from), (mail.number, mail.time, &*mail.from));
                 assert_eq!(d.redelivered, client.marked.contains(position), "position {position}");
                 assert_eq!(d.redelivered, d.position < reader.redelivered_below);
-                assert_eq!(d.content_bytes as usize, mail.content.len());
                 assert_eq!((d.channel.as_deref(), d.notice), (mail.channel.as_deref(), mail.notice));
-                let content = match &seen.content {
-                    Content::Memory(content) => content.clone(),
-                    Content::Stored(message) => {
-                        content_of(&self.disk[&content_key(*message)]).expect("a message's record")
-                    }
-                };
-                assert_eq!(content, mail.content);
+                self.compare_content(seen, mail);
             }
+            let (registration, seen, more) =
+                office.history(&client.name, Position(0), usize::MAX, usize::MAX).expect("a registration that holds");
+            assert_eq!((registration, seen.len(), more), (*id, client.kept.len(), false));
+            for (seen, (position, mail, _)) in seen.iter().zip(&client.kept) {
+                assert_eq!((seen.delivery.position.0, seen.delivery.message), (*position, mail.id));
+                self.compare_content(seen, mail);
+            }
+            if let Some((position, ..)) = client.kept.get(1) {
+                let (_, seen, more) = office.history(&client.name, Position(*position), 1, 99).expect("it holds");
+                assert_eq!((seen[0].delivery.position.0, more), (*position, client.kept.len() > 2));
+            }
+            let settings = office.inbox_settings_of(&client.name);
+            assert_eq!(settings, Some((client.settings, client.kept.len() as u64, client.changes)));
             for (from, to) in [(0, 99), (2, 3), (client.floor() + 1, client.mail.len() as u64), (3, 2)] {
                 let expected = waiting.iter().filter(|(p, _)| from <= *p && *p <= to).count() as u64;
                 assert_eq!(office.unacknowledged(*id, Position(from), Position(to)), expected);
@@ -293,6 +303,15 @@ impl Run {
                 .collect();
             assert_eq!(some.iter().map(|w| w.delivery.position.0).collect::<Vec<_>>(), expected);
         }
+    }
+
+    fn compare_content(&self, seen: &Waiting, mail: &Mail) {
+        assert_eq!(seen.delivery.content_bytes as usize, mail.content.len());
+        let content = match &seen.content {
+            Content::Memory(content) => content.clone(),
+            Content::Stored(message) => content_of(&self.disk[&content_key(*message)]).expect("a message's record"),
+        };
+        assert_eq!(content, mail.content);
     }
 
     fn compare_streams(&self) {
@@ -339,7 +358,7 @@ fn owned(effect: &Effect<'_>) -> Effect<'static> {
         Effect::Fenced { registration, epoch, by } => Effect::Fenced { registration, epoch, by },
         Effect::Left { registration, epoch, home } => Effect::Left { registration, epoch, home },
         Effect::StreamClosed { stream } => Effect::StreamClosed { stream },
-        Effect::Expired { registration, position } => Effect::Expired { registration, position },
+        Effect::Withdrawn { registration, position, dropped } => Effect::Withdrawn { registration, position, dropped },
         Effect::Delivered { stream, sequence, number, fate } => Effect::Delivered { stream, sequence, number, fate },
         Effect::Skipped { origin, .. } => Effect::Skipped { origin, reason: "" },
     }

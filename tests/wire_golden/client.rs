@@ -208,7 +208,7 @@ mod replies {
                 b"",
             ),
             ("", Reply::Members { nonce, members: vec![Member { name: name("bob"), registration }], more: false }, b""),
-            ("", Reply::Expired { registration, epoch, position: Position(77) }, b""),
+            ("", Reply::Withdrawn { registration, epoch, position: Position(77) }, b""),
             (".sharing", Reply::Deliver { registration, epoch, deliveries: shared }, b"\x00x"),
         ]
     }

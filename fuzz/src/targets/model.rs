@@ -6,9 +6,15 @@ mod model;
 #[path = "../../../tests/post_office_model/operation.rs"]
 #[allow(missing_docs, reason = "a test's")]
 mod operation;
+#[path = "../../../tests/post_office_model/requests.rs"]
+#[allow(missing_docs, reason = "a test's")]
+mod requests;
 #[path = "../../../tests/post_office_model/run.rs"]
 #[allow(missing_docs, reason = "a test's")]
 mod run;
+#[path = "../../../tests/post_office_model/sharing.rs"]
+#[allow(missing_docs, reason = "a test's")]
+mod sharing;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use restante::wire::Quotas;
@@ -167,6 +173,7 @@ fn sharing(u: &mut Unstructured<'_>) -> Result<Operation> {
             },
             receipt: bool::arbitrary(u)?,
             expires: if bool::arbitrary(u)? { u.int_in_range(1..=100)? } else { 0 },
+            delay: if u.ratio(1, 3)? { u.int_in_range(1..=100)? } else { 0 },
             content: channel(u)?,
         },
         4 => Operation::Collect { stream: named(u)?, up_to: near(u)? },
@@ -176,7 +183,7 @@ fn sharing(u: &mut Unstructured<'_>) -> Result<Operation> {
             nonce: u128::from(u.int_in_range(0..=3u8)?) + 1,
             name: named(u)?,
             ahead: near(u)?,
-            change: channel(u)?,
+            change: named(u)?,
             what: named(u)?,
         },
     })

@@ -196,7 +196,7 @@ impl Frames {
                 let text = format!("Send #{number} was acknowledged by {acknowledged}, {ended} were gone");
                 Said { sort: Sort::Client, text, sends }
             }
-            Reply::Expired { registration, position, .. } => {
+            Reply::Withdrawn { registration, position, .. } => {
                 client(format!("Position {position} of {} has expired", self.owner(registration)))
             }
             Reply::Channels { channels, .. } => client(format!("{} channels", channels.len())),
@@ -256,6 +256,7 @@ impl Frames {
                 SendOutcome::Accepted(position) => format!("{number} at {position}"),
                 SendOutcome::Refused(why) => format!("{number}: {why}"),
                 SendOutcome::Reached { inboxes, full } => format!("{number} in {inboxes} inboxes, {full} were full"),
+                SendOutcome::Scheduled(time) => format!("{number} to come at {time}"),
             })
             .collect();
         let text = format!("Receipt {}", shortened(&told));

@@ -164,7 +164,8 @@ impl Session {
         token: Token,
         delivered: Option<Token>,
     ) -> Sending {
-        let terms = Terms { receipt: delivered.is_some(), expires_ms: message.expires_ms() };
+        let (expires_ms, delay_ms) = (message.expires_ms(), message.delay_ms());
+        let terms = Terms { receipt: delivered.is_some(), expires_ms, delay_ms };
         let sent = self.hand_in(now, key, to.bytes(), message, token, |stream, number, confirmed| Command::Post {
             stream,
             number,
@@ -262,13 +263,12 @@ impl Session {
             return Err("a receipt for a number that was never sent");
         }
         for (number, outcome) in (first.0..).zip(outcomes) {
+            let nowhere =
+                Receipt { number: Number(number), position: Position(0), inboxes: 0, full: 0, scheduled: None };
             let result = match *outcome {
-                SendOutcome::Accepted(position) => {
-                    Ok(Receipt { number: Number(number), position, inboxes: 1, full: 0 })
-                }
-                SendOutcome::Reached { inboxes, full } => {
-                    Ok(Receipt { number: Number(number), position: Position(0), inboxes, full })
-                }
+                SendOutcome::Accepted(position) => Ok(Receipt { position, inboxes: 1, ..nowhere }),
+                SendOutcome::Reached { inboxes, full } => Ok(Receipt { inboxes, full, ..nowhere }),
+                SendOutcome::Scheduled(time) => Ok(Receipt { scheduled: Some(time), ..nowhere }),
                 SendOutcome::Refused(refusal) => Err(SendError::Refused(refusal)),
             };
             self.settle(key, number, result);

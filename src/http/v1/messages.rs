@@ -118,12 +118,12 @@ pub(super) async fn send_batch<W: World>(visit: &Visit<W>, head: &Parts, batch: 
     let outcomes = visit.send_all(&from, key.as_deref(), &sends).await?;
     let accepted = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     let outcome = |(outcome, outgoing): (Result<Placed, Failure>, &Outgoing)| match outcome.map(Receipt::from) {
-        Ok(Receipt { position, inboxes, full }) => {
-            PartOutcome { position, inboxes: Some(inboxes), full, problem: None }
+        Ok(Receipt { position, inboxes, full, deliver_at_ms }) => {
+            PartOutcome { position, inboxes: Some(inboxes), full, deliver_at_ms, problem: None }
         }
         Err(failure) => {
             let problem = Some(Problem::of_send(failure, &outgoing.to));
-            PartOutcome { position: None, inboxes: None, full: None, problem }
+            PartOutcome { position: None, inboxes: None, full: None, deliver_at_ms: None, problem }
         }
     };
     let outcomes = outcomes.into_iter().zip(&sends).map(outcome).collect();
@@ -230,9 +230,9 @@ pub(super) async fn put<W: World>(
     };
     outgoing.terms.receipt = receipt;
     let sent = visit.send((stream, number, confirmed), &outgoing).await;
-    let Receipt { position, inboxes, full } =
+    let Receipt { position, inboxes, full, deliver_at_ms } =
         sent.map(Receipt::from).map_err(|failure| Problem::of_send(failure, &outgoing.to))?;
-    let receipt = NumberedReceipt { stream: stream.0, number: number.0, position, inboxes, full };
+    let receipt = NumberedReceipt { stream: stream.0, number: number.0, position, inboxes, full, deliver_at_ms };
     Ok(Reply::json(StatusCode::OK, &receipt))
 }
 

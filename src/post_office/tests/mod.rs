@@ -118,7 +118,7 @@ fn owned(effect: &Effect<'_>) -> Effect<'static> {
         Effect::Fenced { registration, epoch, by } => Effect::Fenced { registration, epoch, by },
         Effect::Left { registration, epoch, home } => Effect::Left { registration, epoch, home },
         Effect::StreamClosed { stream } => Effect::StreamClosed { stream },
-        Effect::Expired { registration, position } => Effect::Expired { registration, position },
+        Effect::Withdrawn { registration, position, dropped } => Effect::Withdrawn { registration, position, dropped },
         Effect::Delivered { stream, sequence, number, fate } => Effect::Delivered { stream, sequence, number, fate },
         Effect::Skipped { origin, .. } => Effect::Skipped { origin, reason: "" },
     }

@@ -577,7 +577,7 @@ fn what_has_expired_is_not_taken_and_takes_no_place_in_the_window() {
     let mut bench = Bench::up(settings());
     let inbox = bench.inbox(2);
     bench.deliver(1, [1, 2]);
-    bench.reply(&Reply::Expired { registration: Id(2), epoch: Epoch(1), position: Position(1) });
+    bench.reply(&Reply::Withdrawn { registration: Id(2), epoch: Epoch(1), position: Position(1) });
     bench.deliver(1, [3]);
     assert_eq!(bench.take(inbox), [2, 3]);
     assert!(bench.session.link.is_up(), "that was no more than its window");

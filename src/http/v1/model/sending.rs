@@ -47,9 +47,13 @@ pub struct TextMessage {
     content_type: Option<String>,
     /// More headers: names and values, up to 16 KiB together.
     headers: Option<BTreeMap<String, String>>,
-    /// Milliseconds after which it is delivered to nobody any more, by the cluster's clock.
+    /// Milliseconds after which it is delivered to nobody any more, by the cluster's clock, counted from when it comes into the
+    /// inboxes.
     #[schema(minimum = 1)]
     expires_after_ms: Option<u64>,
+    /// Milliseconds after which it comes into the inboxes, by the cluster's clock; else it does so at once.
+    #[schema(minimum = 1)]
+    deliver_after_ms: Option<u64>,
 }
 
 /// A message whose body is any bytes.
@@ -70,9 +74,13 @@ pub struct Base64Message {
     content_type: Option<String>,
     /// More headers: names and values, up to 16 KiB together.
     headers: Option<BTreeMap<String, String>>,
-    /// Milliseconds after which it is delivered to nobody any more, by the cluster's clock.
+    /// Milliseconds after which it is delivered to nobody any more, by the cluster's clock, counted from when it comes into the
+    /// inboxes.
     #[schema(minimum = 1)]
     expires_after_ms: Option<u64>,
+    /// Milliseconds after which it comes into the inboxes, by the cluster's clock; else it does so at once.
+    #[schema(minimum = 1)]
+    deliver_after_ms: Option<u64>,
 }
 
 /// One message of a batch, or one that is put to a stream: as a message, without a sender.
@@ -102,9 +110,13 @@ pub struct TextPart {
     content_type: Option<String>,
     /// More headers: names and values, up to 16 KiB together.
     headers: Option<BTreeMap<String, String>>,
-    /// Milliseconds after which it is delivered to nobody any more, by the cluster's clock.
+    /// Milliseconds after which it is delivered to nobody any more, by the cluster's clock, counted from when it comes into the
+    /// inboxes.
     #[schema(minimum = 1)]
     expires_after_ms: Option<u64>,
+    /// Milliseconds after which it comes into the inboxes, by the cluster's clock; else it does so at once.
+    #[schema(minimum = 1)]
+    deliver_after_ms: Option<u64>,
 }
 
 /// A message of a batch or a stream whose body is any bytes.
@@ -122,9 +134,13 @@ pub struct Base64Part {
     content_type: Option<String>,
     /// More headers: names and values, up to 16 KiB together.
     headers: Option<BTreeMap<String, String>>,
-    /// Milliseconds after which it is delivered to nobody any more, by the cluster's clock.
+    /// Milliseconds after which it is delivered to nobody any more, by the cluster's clock, counted from when it comes into the
+    /// inboxes.
     #[schema(minimum = 1)]
     expires_after_ms: Option<u64>,
+    /// Milliseconds after which it comes into the inboxes, by the cluster's clock; else it does so at once.
+    #[schema(minimum = 1)]
+    deliver_after_ms: Option<u64>,
 }
 
 /// What is read of a message: which fields there must be is checked by whoever uses it.
@@ -139,6 +155,8 @@ pub(in super::super) struct Sending {
     pub headers: Option<BTreeMap<String, String>>,
     #[serde(default, deserialize_with = "whole_or_none")]
     pub expires_after_ms: Option<u64>,
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub deliver_after_ms: Option<u64>,
 }
 
 impl Sending {
@@ -158,10 +176,14 @@ impl Sending {
     /// The message that is sent.
     pub fn outgoing(&self) -> Result<Outgoing, Problem> {
         let to = self.to.recipients()?;
-        if self.expires_after_ms.is_some_and(|ms| !(1..=WHOLE_MAX).contains(&ms)) {
-            return Err(Problem::invalid(format!("`expires_after_ms` is a number from 1 to {WHOLE_MAX}")));
+        for (field, value) in [("expires_after_ms", self.expires_after_ms), ("deliver_after_ms", self.deliver_after_ms)]
+        {
+            if value.is_some_and(|ms| !(1..=WHOLE_MAX).contains(&ms)) {
+                return Err(Problem::invalid(format!("`{field}` is a number from 1 to {WHOLE_MAX}")));
+            }
         }
-        let terms = Terms { receipt: false, expires_ms: self.expires_after_ms.unwrap_or(0) };
+        let (expires_ms, delay_ms) = (self.expires_after_ms.unwrap_or(0), self.deliver_after_ms.unwrap_or(0));
+        let terms = Terms { receipt: false, expires_ms, delay_ms };
         let body = match (&self.text, &self.base64) {
             (Some(text), None) => Bytes::copy_from_slice(text.as_bytes()),
             (None, Some(base64)) => {
@@ -209,18 +231,22 @@ pub struct Receipt {
     /// Where it is in the recipient's inbox, if it went to one client. It is durable on a majority of the servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
-    /// How many inboxes it is in.
+    /// How many inboxes it is in; 0 if it comes later.
     pub inboxes: u32,
     /// Of a channel's recipients, or of everybody: how many do without, since their inbox is full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full: Option<u32>,
+    /// When it comes into the inboxes, if that is later: milliseconds since 1970, by the cluster's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliver_at_ms: Option<u64>,
 }
 
 impl From<Placed> for Receipt {
     fn from(placed: Placed) -> Self {
         match placed {
-            Placed::At(position) => Self { position: Some(position.0), inboxes: 1, full: None },
-            Placed::In { inboxes, full } => Self { position: None, inboxes, full: Some(full) },
+            Placed::At(position) => Self { position: Some(position.0), inboxes: 1, full: None, deliver_at_ms: None },
+            Placed::In { inboxes, full } => Self { position: None, inboxes, full: Some(full), deliver_at_ms: None },
+            Placed::Later(time) => Self { position: None, inboxes: 0, full: None, deliver_at_ms: Some(time.0) },
         }
     }
 }
@@ -258,6 +284,9 @@ pub struct PartOutcome {
     /// How many do without, since their inbox is full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full: Option<u32>,
+    /// When it comes into the inboxes, if that is later: milliseconds since 1970, by the cluster's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliver_at_ms: Option<u64>,
     /// Why it was not accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
@@ -303,6 +332,9 @@ pub struct NumberedReceipt {
     /// How many do without, since their inbox is full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full: Option<u32>,
+    /// When it comes into the inboxes, if that is later: milliseconds since 1970, by the cluster's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliver_at_ms: Option<u64>,
 }
 
 #[cfg(test)]

@@ -159,14 +159,16 @@ pub struct Fate {
     pub expired: u32,
     /// How many had their registration end before.
     pub ended: u32,
+    /// In how many inboxes it made room for a later one, since they drop their oldest.
+    pub dropped: u32,
     /// Whether every copy was acknowledged.
     pub delivered: bool,
 }
 
 impl From<sharing::Fate> for Fate {
     fn from(fate: sharing::Fate) -> Self {
-        let sharing::Fate { acknowledged, ended, expired } = fate;
-        Self { acknowledged, expired, ended, delivered: fate.is_delivered() }
+        let sharing::Fate { acknowledged, ended, expired, dropped } = fate;
+        Self { acknowledged, expired, ended, dropped, delivered: fate.is_delivered() }
     }
 }
 
