@@ -88,6 +88,10 @@ pub const HTTP_INBOX_MESSAGES_MAX: usize = 1000;
 pub const HTTP_INBOX_BYTES_MAX: usize = 1 << 20;
 /// Longest that a request may wait for an inbox to fill.
 pub const HTTP_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longest time for which a question about presence waits for something to change.
+pub const PRESENCE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Changes of presence that a server remembers.
+pub const PRESENCE_EVENTS_MAX: usize = 8192;
 /// How long the head of an HTTP request may take, and how long a connection may be idle before it.
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the body of an HTTP request may take.

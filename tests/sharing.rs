@@ -259,7 +259,7 @@ async fn a_request_has_one_reply_in_time_or_fails() {
 async fn whoever_watches_sees_who_comes_and_goes() {
     let cluster = alone(&[]);
     let client = registered(&cluster, &["bob"]).await;
-    let mut presence = client.presence(Duration::from_millis(20));
+    let mut presence = client.presence();
     let mut next = async || within("a change", presence.next()).await.unwrap();
     assert!(matches!(next().await, PresenceChange::Registered(row) if &*row.name == "bob" && !row.online));
     let inbox = client.listen(&name("bob"), 1).await.unwrap();

@@ -113,6 +113,7 @@ impl From<client::Error> for Failure {
             | Error::TooLarge { .. }
             | Error::BadWindow { .. }
             | Error::BadRecipients { .. }
+            | Error::KeepsTooMany { .. }
             | Error::BadPattern { .. }
             | Error::NoSuchHome { .. } => Exit::Usage,
             Error::Refused(_) | Error::Fenced { .. } | Error::RegistrationEnded { .. } => Exit::Refused,

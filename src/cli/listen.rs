@@ -66,6 +66,7 @@ struct Receipt {
     acknowledged: u32,
     ended: u32,
     expired: u32,
+    dropped: u32,
 }
 
 impl Listen {
@@ -150,6 +151,7 @@ fn shown(delivery: &Delivery) -> Shown<'_> {
             acknowledged: notice.fate.acknowledged,
             ended: notice.fate.ended,
             expired: notice.fate.expired,
+            dropped: notice.fate.dropped,
         }),
         headers: &delivery.headers,
         body: Body::new(&delivery.body),
@@ -157,10 +159,13 @@ fn shown(delivery: &Delivery) -> Shown<'_> {
 }
 
 fn text(shown: &Shown<'_>, bytes: usize) -> String {
-    if let Some(Receipt { stream, number, acknowledged, ended, expired }) = &shown.receipt {
+    if let Some(Receipt { stream, number, acknowledged, ended, expired, dropped }) = &shown.receipt {
         let mut lost = if *ended > 0 { format!(", {ended} were gone") } else { String::new() };
         if *expired > 0 {
             lost.push_str(&format!(", {expired} were too late"));
+        }
+        if *dropped > 0 {
+            lost.push_str(&format!(", {dropped} had to make room"));
         }
         let of = format!("what was sent as number {number} of stream {stream}");
         return format!("{:>6}  receipt: {acknowledged} acknowledged {of}{lost}", shown.position);
@@ -200,7 +205,8 @@ mod tests {
         assert_eq!(text(&one(b"hello", true), 5), "    12  alice (again): hello");
         let in_channel = Shown { channel: Some("orders"), ..one(b"hello", false) };
         assert_eq!(text(&in_channel, 5), "    12  alice in orders: hello");
-        let receipt = Some(Receipt { stream: "7".into(), number: 3, acknowledged: 1, ended: 0, expired: 0 });
+        let receipt =
+            Some(Receipt { stream: "7".into(), number: 3, acknowledged: 1, ended: 0, expired: 0, dropped: 0 });
         let receipt = Shown { receipt, ..one(b"", false) };
         assert_eq!(text(&receipt, 0), "    12  receipt: 1 acknowledged what was sent as number 3 of stream 7");
     }

@@ -15,6 +15,7 @@ mod deregister;
 mod failure;
 mod files;
 mod generate;
+mod inbox;
 mod interrupt;
 mod listen;
 mod local;
@@ -90,6 +91,8 @@ enum Command {
     Request(request::Request),
     Reply(request::Reply),
     Channel(channel::Channel),
+    Inbox(inbox::Inbox),
+    Replay(inbox::Replay),
     Chat(chat::Chat),
     Who(who::Who),
     Status(status::Status),
@@ -162,6 +165,8 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Request(request) => request.run(reach).await,
         Command::Reply(reply) => reply.run(reach).await,
         Command::Channel(channel) => channel.run(reach).await,
+        Command::Inbox(inbox) => inbox.run(reach).await,
+        Command::Replay(replay) => replay.run(reach).await,
         Command::Chat(chat) => chat.run(reach).await,
         Command::Who(who) => who.run(reach).await,
         Command::Status(status) => status.run(reach).await,

@@ -67,9 +67,6 @@ impl Who {
     }
 }
 
-/// How often to look.
-const LOOK: Duration = Duration::from_millis(500);
-
 /// A change, as JSON has it.
 #[derive(Serialize)]
 struct Changed<'a> {
@@ -83,7 +80,7 @@ struct Changed<'a> {
 impl Who {
     async fn watch(&self, client: &Client) -> Result<(), Failure> {
         let mut interrupt = Interrupt::new()?;
-        let mut presence = client.presence(LOOK);
+        let mut presence = client.presence();
         loop {
             let change = tokio::select! {
                 biased;

@@ -92,6 +92,11 @@ impl<W: World> Client<W> {
         Ok(client)
     }
 
+    /// For how long a request is waited for.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     pub(super) fn ask(&self, work: impl FnOnce(&mut Session, Duration, usize)) -> Asking {
         self.handle.0.request(|session, now, token| work(session, now, token))
     }

@@ -106,7 +106,7 @@ impl<W: World> Client<W> {
         }
     }
 
-    async fn enlist(&self, name: &Name, change: Change) -> Result<(), Error> {
+    pub(super) async fn enlist(&self, name: &Name, change: Change) -> Result<(), Error> {
         self.share(Sharing::Enlist { name: name.clone(), change, expected: 0, attempts: 0 }).await
     }
 

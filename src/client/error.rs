@@ -119,6 +119,12 @@ pub enum Error {
         /// How many were named.
         named: usize,
     },
+    /// An inbox is to keep more messages than one may.
+    #[error("an inbox keeps at most {max} acknowledged messages, not {asked}", max = limits::KEPT_MESSAGES_MAX)]
+    KeepsTooMany {
+        /// How many were asked for.
+        asked: u32,
+    },
     /// A text is no pattern of channels' names.
     #[error(
         "{given:?} is no pattern of channels' names: use parts with . between them, * for any one part, > at the end for the rest"

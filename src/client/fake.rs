@@ -268,7 +268,12 @@ impl Session {
                 let more = rows.next().is_some();
                 self.reply(&Reply::Who { nonce, clients, more });
             }
-            Request::Channels { nonce, .. } | Request::Members { nonce, .. } | Request::Status { nonce, .. } => {
+            Request::Channels { nonce, .. }
+            | Request::Members { nonce, .. }
+            | Request::History { nonce, .. }
+            | Request::Inbox { nonce, .. }
+            | Request::Presence { nonce, .. }
+            | Request::Status { nonce, .. } => {
                 let refusal = Refusal::Malformed("this fake has no such thing".into());
                 self.reply(&Reply::Refused { nonce: Some(nonce), refusal });
             }

@@ -20,6 +20,7 @@ mod driver;
 mod error;
 #[cfg(test)]
 mod fake;
+mod history;
 mod inbox;
 mod message;
 mod presence;
@@ -34,6 +35,7 @@ mod tests;
 pub use self::api::Client;
 pub use self::backup::{Backup, BackupError};
 pub use self::error::{Doubt, Error, NoDelivery, SendError};
+pub use self::history::History;
 pub use self::inbox::Inbox;
 pub use self::message::{Delivery, Message, Receipt, Registration};
 pub use self::presence::{Change as PresenceChange, Presence};
@@ -44,4 +46,4 @@ pub use crate::wire::client::{
     ChannelRow, ClientRow, DiskCondition, DiskStatus, Member, ServerRow, SetAside, Status, StatusDetail,
 };
 pub use crate::wire::sharing::Recipients;
-pub use crate::wire::sharing::{Fate, Notice};
+pub use crate::wire::sharing::{Fate, InboxSettings, Notice, Overflow};

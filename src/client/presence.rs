@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::api::unexpected;
+use super::session::{Answer, Look};
 use super::{Client, ClientRow, Error};
+use crate::wire::client::{self as wire, PresenceEvent};
 use crate::wire::{Name, RegistrationId};
-use crate::world::{Instant, RealWorld, World};
+use crate::world::{RealWorld, World};
 
 /// Something that changed of who is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,13 +30,16 @@ pub enum Change {
     Deregistered(ClientRow),
 }
 
-/// Watches who is there. Each look is as of its moment; what came and went between two looks is not told.
+/// Watches who is there.
+///
+/// The cluster tells what changes as it is applied, so that also what comes and goes at once is told. A server remembers the
+/// last few thousand changes; if more were missed than that, e.g. since the client could reach nobody for long, it looks at all
+/// clients and tells the difference.
 ///
 /// ```no_run
-/// # use std::time::Duration;
 /// # use restante::client::{Client, Error, PresenceChange};
 /// # async fn example(client: Client) -> Result<(), Error> {
-/// let mut presence = client.presence(Duration::from_millis(500));
+/// let mut presence = client.presence();
 /// loop {
 ///     if let PresenceChange::Online(row) = presence.next().await? {
 ///         println!("{} is at {}", row.name, row.home);
@@ -44,22 +50,21 @@ pub enum Change {
 #[derive(Debug)]
 pub struct Presence<W: World = RealWorld> {
     client: Client<W>,
-    every: Duration,
-    next_look: Option<Instant>,
+    /// Everything up to this log index is known; `None` if all have to be looked at.
+    since: Option<u64>,
     known: BTreeMap<RegistrationId, ClientRow>,
     changes: VecDeque<Change>,
 }
 
 impl<W: World> Client<W> {
-    /// Watches who is there, with a look every so often.
-    pub fn presence(&self, every: Duration) -> Presence<W> {
-        let (known, changes) = (BTreeMap::new(), VecDeque::new());
-        Presence { client: self.clone(), every, next_look: None, known, changes }
+    /// Watches who is there: first everybody who is, then what changes.
+    pub fn presence(&self) -> Presence<W> {
+        Presence { client: self.clone(), since: None, known: BTreeMap::new(), changes: VecDeque::new() }
     }
 }
 
 impl<W: World> Presence<W> {
-    /// The next change.
+    /// The next change. It may be dropped while it waits, and asked again.
     ///
     /// # Errors
     /// No answer in time: it may be asked again, and goes on from what was known.
@@ -68,13 +73,45 @@ impl<W: World> Presence<W> {
             if let Some(change) = self.changes.pop_front() {
                 return Ok(change);
             }
-            if let Some(at) = self.next_look {
-                W::sleep_until(at).await;
+            // An answer has to come before the request's patience is over.
+            let wait = if self.since.is_some() { self.client.timeout() / 2 } else { Duration::ZERO };
+            let look = Look::Presence { since: self.since, wait };
+            let answer = self.client.ask(|session, now, token| session.look(now, look, token)).await?;
+            let Answer::Presence { up_to, events } = answer else { return unexpected(&answer) };
+            match events {
+                Some(events) => {
+                    events.into_iter().for_each(|event| follow(&mut self.known, event, &mut self.changes));
+                }
+                // What changes from here on and is seen by the look already changes nothing when it is told.
+                None => self.changes = changes(&mut self.known, self.client.who().await?),
             }
-            let rows = self.client.who().await?;
-            self.next_look = Some(W::now() + self.every);
-            self.changes = changes(&mut self.known, rows);
+            self.since = Some(up_to);
         }
+    }
+}
+
+/// What an event means to somebody who knows that much.
+fn follow(known: &mut BTreeMap<RegistrationId, ClientRow>, event: PresenceEvent, told: &mut VecDeque<Change>) {
+    let PresenceEvent { change, client: row, .. } = event;
+    if change == wire::PresenceChange::Deregistered {
+        told.extend(known.remove(&row.registration).map(|_| Change::Deregistered(row)));
+        return;
+    }
+    let Some(before) = known.insert(row.registration, row.clone()) else {
+        told.push_back(Change::Registered(row.clone()));
+        if row.online {
+            told.push_back(Change::Online(row));
+        }
+        return;
+    };
+    if before.online && !row.online {
+        told.push_back(Change::Offline(row.clone()));
+    }
+    if before.home != row.home {
+        told.push_back(Change::Moved { row: row.clone(), from: before.home });
+    }
+    if !before.online && row.online {
+        told.push_back(Change::Online(row));
     }
 }
 
@@ -140,8 +177,22 @@ mod tests {
         let from = Name::new("a").expect("a name");
         assert_eq!(
             told,
-            [Change::Online(here), Change::Moved { row: moved.clone(), from }, Change::Offline(moved.clone())]
+            [Change::Online(here.clone()), Change::Moved { row: moved.clone(), from }, Change::Offline(moved.clone())]
         );
+        let event = |change, client: &ClientRow| PresenceEvent { index: 1, change, client: client.clone() };
+        let mut told = VecDeque::new();
+        // What the look has seen already is no news, what came and went is.
+        follow(&mut known, event(wire::PresenceChange::Online, &here), &mut told);
+        assert!(told.is_empty());
+        let carol = row("carol", 9, "a", false);
+        follow(&mut known, event(wire::PresenceChange::Registered, &carol), &mut told);
+        follow(&mut known, event(wire::PresenceChange::Deregistered, &carol), &mut told);
+        follow(&mut known, event(wire::PresenceChange::Deregistered, &row("dave", 8, "a", false)), &mut told);
+        assert_eq!(told, [Change::Registered(carol.clone()), Change::Deregistered(carol)]);
+        told.clear();
+        follow(&mut known, event(wire::PresenceChange::Offline, &alice), &mut told);
+        follow(&mut known, event(wire::PresenceChange::Online, &here), &mut told);
+        assert_eq!(told, [Change::Offline(alice.clone()), Change::Online(here.clone())]);
         let anew = row("bob", 3, "b", false);
         let told = changes(&mut known, vec![anew.clone()]);
         assert_eq!(told.len(), 3);

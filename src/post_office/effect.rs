@@ -1,6 +1,6 @@
 //! What applying an entry brings about, told to whoever waits for it.
 
-use crate::wire::client::SendFailure;
+use crate::wire::client::{PresenceEvent, SendFailure};
 use crate::wire::sharing::Fate;
 use crate::wire::{
     Epoch, Incarnation, Name, Nonce, Number, Origin, Position, Refusal, RegistrationId, SendOutcome, StreamId,
@@ -99,6 +99,8 @@ pub enum Effect<'a> {
         /// What became of it.
         fate: Fate,
     },
+    /// Something changed of who is there.
+    Presence(Box<PresenceEvent>),
     /// A command was skipped because it is malformed. Servers check commands before they forward them, so this is a
     /// fault worth a line in the log.
     Skipped {

@@ -27,6 +27,7 @@ mod limits;
 mod load;
 mod messages;
 mod post;
+mod presence;
 mod receipts;
 mod records;
 mod registry;

@@ -9,6 +9,7 @@ use super::receipts::End;
 use super::registry::Client;
 use super::streams::Stream;
 use crate::limits;
+use crate::wire::client::PresenceChange;
 use crate::wire::command::Command;
 use crate::wire::{Epoch, Incarnation, Name, Nonce, Position, Quotas, Refusal, RegistrationId, StreamId, Time};
 
@@ -17,21 +18,20 @@ impl PostOffice {
     pub(super) fn answer(&mut self, at: At<'_>, command: Command<'_>, tell: Tell<'_>) {
         let Some(nonce) = command.nonce() else { return };
         let answer = match command {
-            Command::Register { nonce, name, home } => self.register(at, nonce, name, home),
+            Command::Register { nonce, name, home } => self.register(at, nonce, name, home, tell),
             Command::Deregister { name, registration, .. } => self.deregister(name, registration, tell),
             Command::OpenStream { nonce, name } => self.open_stream(at, nonce, name),
             Command::CloseStream { stream, .. } => Ok(self.close_stream_by_id(stream, tell)),
             Command::Attach { nonce, name, home, expected, resumes, window } => {
                 self.attach_session(nonce, name, home, expected, resumes, window, tell)
             }
-            Command::Detach { registration, epoch, delivered, .. } => self.detach(registration, epoch, delivered),
+            Command::Detach { registration, epoch, delivered, .. } => self.detach(registration, epoch, delivered, tell),
             Command::Enroll { server, address, disk } => self.enroll(at, server, address, disk),
             Command::AddServer { nonce, server, address } => self.add_server(nonce, server, address),
             Command::RemoveServer { nonce, server } => self.remove_server(nonce, server),
             Command::SetHome { name, home, instead_of, .. } => self.set_home(name, home, instead_of, tell),
             Command::AttachApart { nonce, name, registration, expected, window } => {
-                let reader = Reader { nonce, window, present: true, home: None };
-                self.attach(reader, name, registration, expected, false, tell).map(|(_, answer)| answer)
+                self.attach_apart(nonce, name, registration, expected, window, tell)
             }
             Command::AcknowledgeApart { name, registration, epoch, up_to, ranges, .. } => {
                 self.acknowledge_apart(name, registration, epoch, up_to, &ranges, tell)
@@ -56,7 +56,14 @@ impl PostOffice {
         tell(Effect::Answered { origin: at.origin, nonce, answer });
     }
 
-    fn register(&mut self, at: At<'_>, nonce: Nonce, name: &str, home: &str) -> Result<Answer, Refusal> {
+    fn register(
+        &mut self,
+        at: At<'_>,
+        nonce: Nonce,
+        name: &str,
+        home: &str,
+        tell: Tell<'_>,
+    ) -> Result<Answer, Refusal> {
         let (name, home) = (checked_name(name)?, checked_name(home)?);
         if let Some(key) = self.registry.key_of(&name) {
             let client = self.registry.get(key);
@@ -85,6 +92,7 @@ impl PostOffice {
         };
         let key = self.registry.insert(client);
         self.touch_client(key);
+        self.tell_presence(key, PresenceChange::Registered, tell);
         Ok(Answer::Registered { registration: at.id })
     }
 
@@ -110,6 +118,7 @@ impl PostOffice {
             self.close_stream(stream, tell);
         }
         self.leave_all(key);
+        self.tell_presence(key, PresenceChange::Deregistered, tell);
         let client = self.registry.remove(key);
         for (_, message) in client.inbox.messages_from(0) {
             let released = self.messages.release(message);
@@ -164,8 +173,26 @@ impl PostOffice {
     ) -> Result<Answer, Refusal> {
         let home = checked_name(home)?;
         let reader = Reader { nonce, window, present: true, home: Some(home.clone()) };
+        let before = self.registry.key_of(name).map(|key| self.registry.get(key).whereabouts());
         let (key, answer) = self.attach(reader, name, resumes, expected, resumes.is_some(), tell)?;
         self.registry.set_home(key, home);
+        before.into_iter().for_each(|before| self.tell_whereabouts(key, before, tell));
+        Ok(answer)
+    }
+
+    fn attach_apart(
+        &mut self,
+        nonce: Nonce,
+        name: &str,
+        registration: Option<RegistrationId>,
+        expected: Epoch,
+        window: u32,
+        tell: Tell<'_>,
+    ) -> Result<Answer, Refusal> {
+        let reader = Reader { nonce, window, present: true, home: None };
+        let before = self.registry.key_of(name).map(|key| self.registry.get(key).whereabouts());
+        let (key, answer) = self.attach(reader, name, registration, expected, false, tell)?;
+        before.into_iter().for_each(|before| self.tell_whereabouts(key, before, tell));
         Ok(answer)
     }
 
@@ -251,11 +278,13 @@ impl PostOffice {
         if instead_of.is_some_and(|expected| expected != &**current) && *current != home {
             return Err(Refusal::HomeMoved { home: current.clone() });
         }
+        let before = client.whereabouts();
         if let Some(down) = instead_of {
             self.lose_session(key, down, tell);
         }
         self.registry.set_home(key, home);
         self.touch_client(key);
+        self.tell_whereabouts(key, before, tell);
         Ok(Answer::HomeSet { registration })
     }
 
@@ -280,10 +309,12 @@ impl PostOffice {
         }
         for registration in self.registry.at_home(from, MOVED_CLIENTS_MAX) {
             let Some(key) = self.registry.key(registration) else { continue };
+            let before = self.registry.get(key).whereabouts();
             self.lose_session(key, from, tell);
             let place = (registration.0 ^ registration.index()) % homes.len() as u64;
             self.registry.set_home(key, homes[place as usize].clone());
             self.touch_client(key);
+            self.tell_whereabouts(key, before, tell);
         }
     }
 
@@ -292,6 +323,7 @@ impl PostOffice {
         registration: RegistrationId,
         epoch: Epoch,
         delivered: Option<Position>,
+        tell: Tell<'_>,
     ) -> Result<Answer, Refusal> {
         let key = self.registry.key(registration).ok_or(Refusal::RegistrationEnded)?;
         let client = self.registry.get_mut(key);
@@ -299,18 +331,22 @@ impl PostOffice {
         if epoch != current || epoch == Epoch(0) {
             return Err(Refusal::EpochMoved { current });
         }
+        let before = client.whereabouts();
         client.inbox.detach(delivered);
         client.last_seen = self.time;
         self.touch_client(key);
+        self.tell_whereabouts(key, before, tell);
         Ok(Answer::Detached)
     }
 
     /// A reader's connection is gone. Its nonce stays known: it may be on its way to another server.
     pub(super) fn vanished(&mut self, registration: RegistrationId, epoch: Epoch, home: &str, tell: Tell<'_>) {
         let Some(key) = self.registry.key(registration) else { return };
+        let before = self.registry.get(key).whereabouts();
         if self.registry.get(key).inbox.epoch() == epoch && self.lose_session(key, home, tell) {
             self.registry.get_mut(key).last_seen = self.time;
             self.touch_client(key);
+            self.tell_whereabouts(key, before, tell);
         }
     }
 

@@ -103,11 +103,6 @@ pub enum Content {
     Stored(MessageId),
 }
 
-/// A client's home: where its session reads, or else where it was last, or was registered or moved to.
-fn home_of(client: &Client) -> Name {
-    client.inbox.session_at().unwrap_or(&client.home).clone()
-}
-
 /// Sums over the whole state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -178,7 +173,7 @@ impl PostOffice {
         Some(RegistrationView {
             registration: client.id,
             name: client.name.clone(),
-            home: home_of(client),
+            home: client.current_home().clone(),
             last_seen: client.last_seen,
             epoch: client.inbox.epoch(),
             attached: client.inbox.is_attached(),
@@ -216,7 +211,7 @@ impl PostOffice {
                 Some(_) => Reading::Apart,
             },
             attached: inbox.is_attached(),
-            home: home_of(client),
+            home: client.current_home().clone(),
             acknowledged: inbox.floor(),
             end: Position(inbox.end()),
             window: inbox.reader().map_or(0, |reader| reader.window),
@@ -306,18 +301,8 @@ impl PostOffice {
     /// Up to `limit` clients after a name, names ascending, and whether there are more. `online` says that a reader is
     /// attached; the server corrects it for homes that are down.
     pub fn who(&self, after: Option<&Name>, limit: usize) -> (Vec<ClientRow>, bool) {
-        let row = |client: &Client| ClientRow {
-            name: client.name.clone(),
-            registration: client.id,
-            home: home_of(client),
-            online: client.inbox.session_at().is_some(),
-            last_seen: client.last_seen,
-            waiting: client.inbox.waiting(),
-            waiting_bytes: client.inbox.waiting_bytes(),
-            streams: client.streams.len() as u32,
-        };
         let mut clients = self.registry.after(after);
-        let rows = clients.by_ref().take(limit).map(row).collect();
+        let rows = clients.by_ref().take(limit).map(Client::row).collect();
         (rows, clients.next().is_some())
     }
 

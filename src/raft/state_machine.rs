@@ -366,6 +366,7 @@ fn place_of(effect: &Effect<'_>) -> Option<&'static str> {
         Effect::Sent { result: Ok(SendOutcome::Reached { .. }), .. } => "a message went to many",
         Effect::Sent { result: Ok(SendOutcome::Refused(SendRefusal::Recipients(_))), .. } => "a recipient was missing",
         Effect::Delivered { .. } => "a delivered receipt told",
+        Effect::Presence(_) => return None,
         Effect::Withdrawn { dropped: true, .. } => "a message made room for a later one",
         Effect::Withdrawn { .. } => "a message expired",
         Effect::Sent { result: Ok(SendOutcome::Scheduled(_)), .. } => "a message was accepted for later",

@@ -156,10 +156,7 @@ async fn serve<W: World>(node: Arc<Node<W>>, session: SessionId, mut requests: m
 
 fn tell<W: World>(node: &Node<W>, session: SessionId, reply: &Reply, bytes: &[u8]) {
     let mut books = node.hub.lock();
-    if let Some(out) = books.session(session) {
-        out.put(reply, bytes);
-        books.touch(session);
-    }
+    books.reply_with(session, reply, bytes);
     books.wake();
 }
 

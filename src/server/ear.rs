@@ -50,7 +50,7 @@ impl<W: World> Listener for Ear<W> {
         self.hub.effect(&effect);
     }
 
-    fn applied(&self, office: &PostOffice, _index: u64) {
+    fn applied(&self, office: &PostOffice, index: u64) {
         self.clock.applied::<W>(office.time());
         self.tally.applied(&self.metrics);
         let mut books = self.hub.lock();
@@ -60,7 +60,11 @@ impl<W: World> Listener for Ear<W> {
         }
         self.metrics.note_handed(&mut books.handed, self.clock.now::<W>());
         books.wake();
+        let presence = books.journal.applied(index);
         drop(books);
+        if presence {
+            self.hub.presence.notify_waiters();
+        }
         self.hub.forward.notify_one();
         self.hub.room.notify_waiters();
     }
@@ -71,7 +75,9 @@ impl<W: World> Listener for Ear<W> {
         let mut books = self.hub.lock();
         let applied = office.last_sequence(books.batches.origin);
         books.installed(applied, office);
+        books.journal.installed(office.applied());
         drop(books);
+        self.hub.presence.notify_waiters();
         self.hub.forward.notify_one();
         self.hub.room.notify_waiters();
     }

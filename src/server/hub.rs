@@ -7,6 +7,7 @@
 //! taken first.
 
 mod apart;
+mod effects;
 mod own_streams;
 mod reader;
 
@@ -23,6 +24,7 @@ pub(super) use self::apart::{OwnSend, SendResult};
 use self::reader::Reader;
 use super::batches::Batches;
 use super::outbox::{OUTBOX_STOP, Outgoing, Session};
+use super::presence::Journal;
 use crate::limits;
 use crate::metrics::Handed;
 use crate::post_office::{Answer, BatchVerdict, Effect, PostOffice};
@@ -45,6 +47,8 @@ pub(super) struct Hub {
     pub forward: Notify,
     /// Sealed batches were applied: there is room.
     pub room: Notify,
+    /// Something changed of who is there.
+    pub presence: Notify,
     pending_bytes_max: usize,
 }
 
@@ -67,6 +71,8 @@ pub(super) struct Books {
     barriers: Vec<(u64, oneshot::Sender<()>)>,
     /// Who waits without a session.
     pub apart: Apart,
+    /// What changed of who is there.
+    pub journal: Journal,
     /// What was handed to readers, until it is counted.
     pub handed: Handed,
     /// Sequence of the batch of this server that is being applied.
@@ -109,13 +115,15 @@ impl Hub {
             ready: Vec::new(),
             barriers: Vec::new(),
             apart: Apart::new(limits::HTTP_STREAMS_MAX),
+            journal: Journal::default(),
             handed: Handed::default(),
             applying: 0,
             touched: Vec::new(),
             closed_for: None,
             servers: Vec::new(),
         };
-        Self { state: Mutex::new(state), forward: Notify::new(), room: Notify::new(), pending_bytes_max }
+        let [forward, room, presence] = [(); 3].map(|()| Notify::new());
+        Self { state: Mutex::new(state), forward, room, presence, pending_bytes_max }
     }
 
     /// The books.
@@ -237,6 +245,7 @@ impl Hub {
         }
         books.closed_for = reason;
         books.apart.wake_all();
+        self.presence.notify_waiters();
     }
 
     /// There are other servers by now: clients are told, so that they find the cluster even if all are replaced that
@@ -324,8 +333,13 @@ impl Books {
 
     /// A reply to a session.
     pub fn reply(&mut self, id: SessionId, reply: &Reply) {
+        self.reply_with(id, reply, &[]);
+    }
+
+    /// [`Self::reply`], with contents behind it.
+    pub fn reply_with(&mut self, id: SessionId, reply: &Reply, contents: &[u8]) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.put(reply, &[]);
+            session.put(reply, contents);
             self.touch(id);
         }
     }
@@ -349,98 +363,6 @@ impl Books {
             }
         }
         self.touched = touched;
-    }
-
-    fn effect(&mut self, effect: &Effect<'_>) {
-        match effect {
-            Effect::Batch { origin, sequence, verdict } => {
-                if *origin == self.batches.origin {
-                    self.batch_applied(*sequence, verdict);
-                }
-            }
-            Effect::Sent { origin, stream, number, result } => {
-                let ours = *origin == self.batches.origin;
-                if ours {
-                    self.sent_apart(*stream, *number, result);
-                }
-                // An outcome is every copy's. A failure is of one copy: one that came through another server, perhaps
-                // long ago, is that one's to tell. Ours follows.
-                if (ours || result.is_ok())
-                    && let Some(Route { session: id, .. }) = self.streams.get(stream).copied()
-                {
-                    self.sent(id, *stream, *number, result);
-                }
-            }
-            Effect::Answered { origin, nonce, answer } => {
-                // A copy that came through another server is that one's to answer: an attachment is here only once the
-                // copy that names this home was applied. Ours follows.
-                if *origin == self.batches.origin {
-                    self.answered(*nonce, answer);
-                }
-            }
-            Effect::Arrived { registration, .. } => {
-                if self.readers.contains_key(registration) {
-                    self.ready.push(*registration);
-                }
-                self.apart.wake(*registration);
-            }
-            Effect::Acknowledged { registration, epoch, up_to } => {
-                if let Some(reader) = self.readers.get(registration)
-                    && reader.epoch == *epoch
-                {
-                    let id = reader.session;
-                    self.ready.push(*registration);
-                    let (registration, epoch, up_to) = (*registration, *epoch, *up_to);
-                    self.reply(id, &Reply::Acknowledged { registration, epoch, up_to });
-                }
-            }
-            Effect::Fenced { registration, epoch, by } => {
-                self.apart.wake(*registration);
-                if let Some(reader) = self.readers.get(registration)
-                    && reader.epoch == *epoch
-                {
-                    let id = reader.session;
-                    self.readers.remove(registration);
-                    self.reply(id, &Reply::Fenced { registration: *registration, epoch: *epoch, by: *by });
-                }
-            }
-            Effect::Left { registration, epoch, home } => {
-                if *home == self.home {
-                    self.left(*registration, *epoch);
-                }
-            }
-            Effect::Withdrawn { registration, position, .. } => {
-                // What was delivered of it leaves the reader's window, which makes room for another one.
-                if let Some(Reader { session: id, epoch, next, .. }) = self.readers.get(registration) {
-                    let (id, epoch, was_delivered) = (*id, *epoch, position < next);
-                    self.ready.push(*registration);
-                    if was_delivered {
-                        let (registration, position) = (*registration, *position);
-                        self.reply(id, &Reply::Withdrawn { registration, epoch, position });
-                    }
-                }
-                self.apart.wake(*registration);
-            }
-            Effect::Delivered { stream, sequence, number, fate } => {
-                // Whoever sends on it is told; others who ask for it are told then.
-                self.apart.receipts.notify_waiters();
-                if let Some(Route { session: id, .. }) = self.streams.get(stream).copied() {
-                    let (stream, sequence, number, fate) = (*stream, *sequence, *number, *fate);
-                    self.reply(id, &Reply::Delivered { stream, sequence, number, fate });
-                }
-            }
-            Effect::Skipped { origin, reason } => {
-                // Sessions check commands before they are forwarded: this is a fault of ours.
-                tracing::error!(?origin, reason, "a malformed command was skipped");
-            }
-            Effect::StreamClosed { stream } => {
-                // Sends that are on their way have yet to be told.
-                if self.streams.contains_key(stream) {
-                    self.closed.insert(*stream);
-                }
-                self.apart.streams.closed(*stream);
-            }
-        }
     }
 
     fn batch_applied(&mut self, sequence: u64, verdict: &BatchVerdict) {

@@ -28,6 +28,7 @@ mod operator;
 mod outbox;
 mod overview;
 mod peek;
+mod presence;
 mod proposer;
 mod restored;
 mod scrub;

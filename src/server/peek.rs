@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::desk::{Failure, Visit};
+use super::node::Node;
 use crate::limits;
 use crate::post_office::{Content, Reading, Waiting, content_key, content_of};
 use crate::wire::client::Delivery;
@@ -76,7 +77,8 @@ impl<W: World> Visit<W> {
                 let _ = W::timeout(left, changed).await;
                 continue;
             }
-            let messages = self.contents(waiting).await?;
+            let failure = Failure::Unavailable(Refusal::Stopping);
+            let messages = contents(&self.node, waiting).await.ok_or(failure)?;
             // What was there and is acknowledged by now is not there any more.
             if messages.is_empty() && seen.waiting > 0 && !over {
                 continue;
@@ -128,32 +130,31 @@ impl<W: World> Visit<W> {
         };
         Ok((seen, waiting))
     }
+}
 
-    /// The contents of messages. What was acknowledged meanwhile may be gone.
-    async fn contents(&self, waiting: Vec<Waiting>) -> Result<Vec<(Delivery, Bytes)>, Failure> {
-        let stored = waiting.iter().any(|message| matches!(message.content, Content::Stored(_)));
-        let checkpoint = self.node.office.checkpoint.clone();
-        let read = move || {
-            let mut found = Vec::with_capacity(waiting.len());
-            for Waiting { delivery, content, .. } in waiting {
-                let content = match content {
-                    Content::Memory(bytes) => Some(bytes),
-                    Content::Stored(id) => match checkpoint.get(&content_key(id))? {
-                        Some(value) => {
-                            Some(content_of(&value).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?)
-                        }
-                        None => None,
-                    },
-                };
-                found.extend(content.map(|content| (delivery, content)));
-            }
-            io::Result::Ok(found)
-        };
-        let found = if stored { W::blocking(read).await } else { read() };
-        found.map_err(|error| {
-            let damage = error.kind() == io::ErrorKind::InvalidData;
-            self.node.fail(format!("a waiting message cannot be read back: {error}"), damage);
-            Failure::Unavailable(Refusal::Stopping)
-        })
-    }
+/// The contents of messages; those that are gone meanwhile are left out. `None` if they cannot be read, which is this server's
+/// end.
+pub(super) async fn contents<W: World>(node: &Node<W>, waiting: Vec<Waiting>) -> Option<Vec<(Delivery, Bytes)>> {
+    let stored = waiting.iter().any(|message| matches!(message.content, Content::Stored(_)));
+    let checkpoint = node.office.checkpoint.clone();
+    let read = move || {
+        let mut found = Vec::with_capacity(waiting.len());
+        for Waiting { delivery, content, .. } in waiting {
+            let content = match content {
+                Content::Memory(bytes) => Some(bytes),
+                Content::Stored(id) => match checkpoint.get(&content_key(id))? {
+                    Some(value) => Some(content_of(&value).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?),
+                    None => None,
+                },
+            };
+            found.extend(content.map(|content| (delivery, content)));
+        }
+        io::Result::Ok(found)
+    };
+    let found = if stored { W::blocking(read).await } else { read() };
+    let failed = |error: &io::Error| {
+        let damage = error.kind() == io::ErrorKind::InvalidData;
+        node.fail(format!("a message cannot be read back: {error}"), damage);
+    };
+    found.inspect_err(failed).ok()
 }

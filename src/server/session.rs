@@ -1,5 +1,7 @@
 //! One client's connection: its frames are checked, its commands gathered, its replies written.
 
+mod requests;
+
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -10,11 +12,10 @@ use tokio::sync::Notify;
 
 use super::hub::SessionId;
 use super::node::Node;
-use super::{Server, backup, operator, status};
+use super::{Server, backup, status};
 use crate::limits;
 use crate::metrics::flow::Sender;
 use crate::metrics::limits::Limit;
-use crate::metrics::tally::limit_of;
 use crate::post_office::check_command;
 use crate::raft::link::{FrameReader, FrameWriter, take};
 use crate::wire::client::{REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure, StatusDetail};
@@ -30,10 +31,6 @@ const SILENCE: Duration = Duration::from_secs(30);
 const HELLO: Duration = Duration::from_secs(5);
 /// How long a reply may wait for a client that does not read.
 const STUCK: Duration = Duration::from_secs(30);
-/// How long a linearizable read may take.
-const BARRIER: Duration = Duration::from_secs(4);
-/// Clients listed in one answer.
-const WHO_MAX: u32 = 1000;
 
 /// Serves one client until it goes away or has to go elsewhere.
 pub(super) async fn serve<W: World>(
@@ -63,7 +60,8 @@ pub(super) async fn serve<W: World>(
                 .await;
         }
     };
-    let session = Session { node: node.clone(), id, backups: backup::Desk::default() };
+    let backups = backup::Desk::default();
+    let session = Session { node: node.clone(), id, backups, watching: Arc::default() };
     let ended = tokio::select! {
         biased;
         ended = write_all::<W>(&node, id, &wake, writer) => ended,
@@ -176,6 +174,8 @@ struct Session<W: World> {
     node: Arc<Node<W>>,
     id: SessionId,
     backups: backup::Desk,
+    /// Held by each of its questions about presence that waits.
+    watching: Arc<()>,
 }
 
 impl<W: World> Drop for Session<W> {
@@ -314,79 +314,6 @@ impl<W: World> Session<W> {
         }
         books.wake();
         Ok(next)
-    }
-
-    async fn answer(&self, request: Request) {
-        let reply = match request {
-            Request::Status { nonce, detail } => {
-                let mut status = Box::new(status::of_node(&self.node, detail).await);
-                // Who asks is not told of itself.
-                status.sessions = status.sessions.saturating_sub(1);
-                Reply::Status { nonce, status }
-            }
-            Request::Who { nonce, after, limit } => match self.who(after, limit).await {
-                Some((clients, more)) => Reply::Who { nonce, clients, more },
-                None => Reply::Refused { nonce: Some(nonce), refusal: Refusal::NoLeader },
-            },
-            Request::AddServer { nonce, .. }
-            | Request::RemoveServer { nonce, .. }
-            | Request::SetDrained { nonce, .. }
-            | Request::TransferLeadership { nonce, .. } => match operator::carry_out(&self.node, request).await {
-                Ok(()) => Reply::Done { nonce },
-                Err(refusal) => Reply::Refused { nonce: Some(nonce), refusal },
-            },
-            Request::Channels { nonce, after, limit } => match self.barrier().await {
-                Some(()) => {
-                    let office = self.node.office.post_office.lock();
-                    let (channels, more) = office.channels(after.as_ref(), limit.min(WHO_MAX) as usize);
-                    Reply::Channels { nonce, channels, more }
-                }
-                None => Reply::Refused { nonce: Some(nonce), refusal: Refusal::NoLeader },
-            },
-            Request::Members { nonce, channel, after, limit } => match self.barrier().await {
-                Some(()) => {
-                    let office = self.node.office.post_office.lock();
-                    match office.members(&channel, after, limit.min(WHO_MAX) as usize) {
-                        Some((members, more)) => Reply::Members { nonce, members, more },
-                        None => Reply::Refused { nonce: Some(nonce), refusal: Refusal::NoSuchChannel },
-                    }
-                }
-                None => Reply::Refused { nonce: Some(nonce), refusal: Refusal::NoLeader },
-            },
-            // They take long, and the client's other requests are not to wait for it.
-            Request::Backup { .. } | Request::ReadBackup { .. } => {
-                return self.backups.ask(&self.node, self.id, request);
-            }
-            Request::Hello { .. } | Request::Ping(_) | Request::Hurry | Request::Goodbye => return,
-        };
-        if let Reply::Refused { refusal, .. } = &reply
-            && let Some(limit) = limit_of(refusal)
-        {
-            self.node.metrics.hit(limit);
-        }
-        let mut books = self.node.hub.lock();
-        books.reply(self.id, &reply);
-        books.wake();
-    }
-
-    /// The clients, as of now: whoever was registered before the question is listed.
-    async fn who(&self, after: Option<Name>, limit: u32) -> Option<(Vec<wire::client::ClientRow>, bool)> {
-        self.barrier().await?;
-        let (mut rows, more) = {
-            let office = self.node.office.post_office.lock();
-            office.who(after.as_ref(), limit.min(WHO_MAX) as usize)
-        };
-        let down = status::servers_down(&self.node);
-        for row in &mut rows {
-            row.online &= !down.contains(&row.home);
-        }
-        Some((rows, more))
-    }
-
-    /// Everything that anybody was told before now is applied here.
-    async fn barrier(&self) -> Option<()> {
-        let barrier = self.node.hub.barrier();
-        W::timeout(BARRIER, barrier).await.ok()?.ok()
     }
 
     /// Says why, and ends the connection once that is sent.

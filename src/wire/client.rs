@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sharing::{Fate, Notice};
+use super::sharing::{Fate, InboxSettings, Notice};
 use super::types::{
     ClusterId, Epoch, MessageId, Name, Nonce, Number, Position, Refusal, RegistrationId, SendOutcome, ServerAddress,
     StreamId, Time,
@@ -118,6 +118,33 @@ pub enum Request {
         after: Option<RegistrationId>,
         /// At most so many.
         limit: u32,
+    },
+    /// What an inbox has kept of what was acknowledged, positions ascending; linearizable. Answered with [`Reply::History`].
+    History {
+        /// Names the request.
+        nonce: Nonce,
+        /// Whose inbox.
+        client: Name,
+        /// Only positions from this one on.
+        from: Position,
+        /// At most so many.
+        limit: u32,
+    },
+    /// What is set for an inbox; linearizable. Answered with [`Reply::Inbox`].
+    Inbox {
+        /// Names the request.
+        nonce: Nonce,
+        /// Whose inbox.
+        client: Name,
+    },
+    /// What changed of who is there. Answered with [`Reply::Presence`] as soon as something did.
+    Presence {
+        /// Names the request.
+        nonce: Nonce,
+        /// Only what came behind this log index. `None`: it is answered at once, with where to go on from.
+        since: Option<u64>,
+        /// The longest time to wait for something, in milliseconds; at most [`crate::limits::PRESENCE_WAIT_MAX`].
+        wait_ms: u32,
     },
 }
 
@@ -323,6 +350,67 @@ pub enum Reply {
         /// Whether there are more after the last one.
         more: bool,
     },
+    /// The answer to [`Request::History`]; contents follow this header, back to back.
+    History {
+        /// The request's.
+        nonce: Nonce,
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// What is kept, positions ascending.
+        messages: Vec<Delivery>,
+        /// Whether there are more after the last one.
+        more: bool,
+    },
+    /// The answer to [`Request::Inbox`].
+    Inbox {
+        /// The request's.
+        nonce: Nonce,
+        /// Whose inbox.
+        registration: RegistrationId,
+        /// What its owner has set.
+        settings: InboxSettings,
+        /// How many acknowledged messages it keeps now.
+        kept: u64,
+    },
+    /// The answer to [`Request::Presence`].
+    Presence {
+        /// The request's.
+        nonce: Nonce,
+        /// Where to go on from.
+        up_to: u64,
+        /// What changed, in order. `None`: this server does not know, since it is too long ago. Look at all clients, and go on
+        /// from `up_to`.
+        events: Option<Vec<PresenceEvent>>,
+    },
+}
+
+/// Something that changed of who is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresenceEvent {
+    /// The log index at which it did.
+    pub index: u64,
+    /// What.
+    pub change: PresenceChange,
+    /// The client as it was then.
+    pub client: ClientRow,
+}
+
+/// What changed of a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PresenceChange {
+    /// It was registered.
+    Registered,
+    /// It came online, at its home.
+    Online,
+    /// It went offline.
+    Offline,
+    /// Its home is another server now.
+    Moved {
+        /// Its home before.
+        from: Name,
+    },
+    /// Its registration has ended.
+    Deregistered,
 }
 
 /// A channel in [`Reply::Channels`].

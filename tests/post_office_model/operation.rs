@@ -12,9 +12,9 @@ pub const CHANNELS: [&str; 4] = ["x", "x.y", "z.y", "x."];
 const PATTERNS: [&str; 5] = ["x.*", ">", "*.y", "x", "x.>.y"];
 const SETTINGS: [InboxSettings; 5] = [
     InboxSettings { overflow: Overflow::DropOldest, keep_messages: 0, keep_ms: 0 },
-    InboxSettings { overflow: Overflow::Refuse, keep_messages: 2, keep_ms: 0 },
+    InboxSettings { overflow: Overflow::Refuse, keep_messages: 9, keep_ms: 0 },
     InboxSettings { overflow: Overflow::DropOldest, keep_messages: 3, keep_ms: 50 },
-    InboxSettings { overflow: Overflow::Refuse, keep_messages: 0, keep_ms: 9 },
+    InboxSettings { overflow: Overflow::Refuse, keep_messages: 9, keep_ms: 200 },
     InboxSettings { overflow: Overflow::Refuse, keep_messages: u32::MAX, keep_ms: 9 },
 ];
 const CONTENTS: [&[u8]; 4] = [b"", b"x", b"bx", b"a longer one"];

@@ -8,6 +8,7 @@ use restante::post_office::{
     Answer, BatchVerdict, Change, Content, Effect, PostOffice, Reading, Waiting, content_key, content_of,
 };
 use restante::wire::batch::{Batch, BatchHeader, encode_entry};
+use restante::wire::client::{PresenceChange, PresenceEvent};
 use restante::wire::{Id, Name, Number, Origin, Position, Time, frame};
 
 use super::model::{Mail, Model, Told};
@@ -22,6 +23,8 @@ struct Run {
     log: Vec<(u64, Bytes)>,
     disk: BTreeMap<Vec<u8>, Bytes>,
     flushing: Option<Vec<Change>>,
+    /// Who is where, and whether online, as the changes of presence tell it.
+    present: BTreeMap<Id, (Name, bool)>,
 }
 
 impl Run {
@@ -103,7 +106,32 @@ impl Run {
         let mut seen = Told::new();
         self.office.apply_entry(index, &entry, &mut |effect| seen.push(owned(&effect))).expect("an entry of our own");
         self.log.push((index, entry));
+        seen.retain(|effect| match effect {
+            Effect::Presence(event) => {
+                self.follow(index, event);
+                false
+            }
+            _ => true,
+        });
         assert_eq!(in_order(seen), in_order(expected));
+    }
+
+    /// Whoever follows the changes of presence knows who is there.
+    fn follow(&mut self, index: u64, event: &PresenceEvent) {
+        assert_eq!(event.index, index);
+        let row = &event.client;
+        let now = (row.home.clone(), row.online);
+        let before = match event.change {
+            PresenceChange::Deregistered => self.present.remove(&row.registration),
+            _ => self.present.insert(row.registration, now.clone()),
+        };
+        match &event.change {
+            PresenceChange::Registered => assert_eq!((before, row.online), (None, false)),
+            PresenceChange::Deregistered => assert_eq!(before, Some(now)),
+            PresenceChange::Online => assert!(row.online),
+            PresenceChange::Offline => assert!(!row.online && before.is_some_and(|(_, online)| online)),
+            PresenceChange::Moved { from } => assert_ne!(*from, row.home),
+        }
     }
 
     /// Encodes an operation's command and carries it out on the model, if its batch is applied.
@@ -199,6 +227,9 @@ impl Run {
         });
         assert_eq!(seen.collect::<Vec<_>>(), rows.collect::<Vec<_>>());
         assert!(!more);
+        let rows = office.who(None, 99).0;
+        let present = rows.into_iter().map(|row| (row.registration, (row.home, row.online)));
+        assert_eq!(present.collect::<BTreeMap<_, _>>(), self.present);
         for name in NAMES {
             let held = office.registration(name);
             assert_eq!(held.as_ref().map(|r| r.registration), model.named(name).map(|client| client.id));
@@ -360,6 +391,7 @@ fn owned(effect: &Effect<'_>) -> Effect<'static> {
         Effect::StreamClosed { stream } => Effect::StreamClosed { stream },
         Effect::Withdrawn { registration, position, dropped } => Effect::Withdrawn { registration, position, dropped },
         Effect::Delivered { stream, sequence, number, fate } => Effect::Delivered { stream, sequence, number, fate },
+        Effect::Presence(event) => Effect::Presence(event),
         Effect::Skipped { origin, .. } => Effect::Skipped { origin, reason: "" },
     }
 }

@@ -1,10 +1,10 @@
 //! Frames between a client and a server, commands aside.
 
 use restante::wire::client::{
-    ChannelRow, ClientRow, Delivery, DiskCondition, DiskStatus, Member, REPLY_KIND, REQUEST_KIND, Reply, Request,
-    SendFailure, ServerRow, SetAside, Status, StatusDetail,
+    ChannelRow, ClientRow, Delivery, DiskCondition, DiskStatus, Member, PresenceChange, PresenceEvent, REPLY_KIND,
+    REQUEST_KIND, Reply, Request, SendFailure, ServerRow, SetAside, Status, StatusDetail,
 };
-use restante::wire::sharing::{Fate, Notice, Unreached};
+use restante::wire::sharing::{Fate, InboxSettings, Notice, Overflow, Unreached};
 use restante::wire::{ClusterId, Epoch, Number, Position, Refusal, SendOutcome, SendRefusal, Time};
 
 use crate::{Golden, ID, NONCE, name, server, variants};
@@ -14,7 +14,7 @@ mod requests {
     variants!(Request:
         Hello, Ping, Who, Status, Goodbye, AddServer, RemoveServer, TransferLeadership, Backup, ReadBackup, SetDrained,
         Hurry,
-        Channels, Members,
+        Channels, Members, History, Inbox, Presence,
     );
 
     #[test]
@@ -42,6 +42,10 @@ mod requests {
             (".more", Request::Channels { nonce: NONCE, after: Some(name("orders")), limit: 1 }),
             (".first", Request::Members { nonce: NONCE, channel: name("orders"), after: None, limit: 1000 }),
             (".more", Request::Members { nonce: NONCE, channel: name("orders"), after: Some(ID), limit: 1 }),
+            ("", Request::History { nonce: NONCE, client: name("bob"), from: Position(300), limit: 1000 }),
+            ("", Request::Inbox { nonce: NONCE, client: name("bob") }),
+            (".first", Request::Presence { nonce: NONCE, since: None, wait_ms: 0 }),
+            (".more", Request::Presence { nonce: NONCE, since: Some(300), wait_ms: 5000 }),
         ] {
             golden.frame(&format!("{}{note}", variant(&value)), REQUEST_KIND, &value, b"");
         }
@@ -55,7 +59,8 @@ mod replies {
     variants!(Reply:
         Welcome, Pong, Registered, Deregistered, StreamOpened, StreamClosed, Receipts, SendFailed, Attached, Detached,
         Deliver, Acknowledged, Fenced, Refused, Move, Who, Status, Done, Servers,
-        BackupBegun, BackupPart, Delivered, Expired, Channels, Members,
+        BackupBegun, BackupPart, Delivered, Withdrawn, Channels, Members,
+        History, Inbox, Presence,
     );
 
     fn delivery(position: u64, redelivered: bool, content_bytes: u32) -> Delivery {
@@ -159,9 +164,20 @@ mod replies {
             SendOutcome::Refused(SendRefusal::InboxFull),
             SendOutcome::Reached { inboxes: 300, full: 1 },
         ];
+        let dropped = Fate { dropped: 300, ..Fate::default() };
+        let settings = InboxSettings { overflow: Overflow::DropOldest, keep_messages: 300, keep_ms: 5000 };
+        let event = |change| PresenceEvent { index: 300, change, client: client() };
+        let events = [
+            PresenceChange::Registered,
+            PresenceChange::Online,
+            PresenceChange::Offline,
+            PresenceChange::Moved { from: name("a") },
+            PresenceChange::Deregistered,
+        ];
+        let events = Some(events.map(event).to_vec());
         let servers = vec![server("a", 8080), server("b", 8081)];
         let deliveries = vec![delivery(1, false, 2), delivery(200, true, 3)];
-        let fate = Fate { acknowledged: 300, ended: 1, expired: 2 };
+        let fate = Fate { acknowledged: 300, ended: 1, expired: 2, dropped: 0 };
         let notice = Some(Notice { stream, number: Number(40), fate });
         let shared = vec![
             Delivery { channel: Some(name("orders.new.eu")), ..delivery(1, false, 2) },
@@ -209,6 +225,11 @@ mod replies {
             ),
             ("", Reply::Members { nonce, members: vec![Member { name: name("bob"), registration }], more: false }, b""),
             ("", Reply::Withdrawn { registration, epoch, position: Position(77) }, b""),
+            (".dropped", Reply::Delivered { stream, sequence: 1, number: Number(1), fate: dropped }, b""),
+            ("", Reply::History { nonce, registration, messages: vec![delivery(3, true, 2)], more: true }, b"\x00x"),
+            ("", Reply::Inbox { nonce, registration, settings, kept: 300 }, b""),
+            (".events", Reply::Presence { nonce, up_to: 301, events }, b""),
+            (".unknown", Reply::Presence { nonce, up_to: 301, events: None }, b""),
             (".sharing", Reply::Deliver { registration, epoch, deliveries: shared }, b"\x00x"),
         ]
     }
@@ -248,10 +269,11 @@ mod send_failures {
 
 mod outcomes {
     use super::*;
-    variants!(SendOutcome: Accepted, Refused, Reached);
+    variants!(SendOutcome: Accepted, Refused, Reached, Scheduled);
     mod refusals {
         use super::*;
-        variants!(SendRefusal: NoSuchClient, InboxFull, Recipients, NoSuchChannel, TooManyInboxes, NoRoomForReceipt);
+        variants!(SendRefusal: NoSuchClient, InboxFull, Recipients, NoSuchChannel, TooManyInboxes, NoRoomForReceipt,
+            TooManyScheduled);
         pub const ALL: &[&str] = VARIANTS;
         pub fn name(value: SendRefusal) -> &'static str {
             variant(&value)
@@ -265,6 +287,8 @@ mod outcomes {
         golden.value(variant(&accepted), &accepted);
         let reached = SendOutcome::Reached { inboxes: 300, full: 1 };
         golden.value(variant(&reached), &reached);
+        let scheduled = SendOutcome::Scheduled(Time(1_700_000_000_000));
+        golden.value(variant(&scheduled), &scheduled);
         let mut all = Vec::new();
         for refusal in [
             SendRefusal::NoSuchClient,
@@ -273,6 +297,7 @@ mod outcomes {
             SendRefusal::NoSuchChannel,
             SendRefusal::TooManyInboxes { inboxes: 20_000, limit: 16_384 },
             SendRefusal::NoRoomForReceipt,
+            SendRefusal::TooManyScheduled { limit: 16_384 },
         ] {
             all.push(refusals::name(refusal));
             let value = SendOutcome::Refused(refusal);

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use restante::wire::command::{Command, decode_content, encode_content};
-use restante::wire::sharing::{Enlistment, Target, Terms};
+use restante::wire::sharing::{Enlistment, InboxSettings, Overflow, Target, Terms};
 use restante::wire::{Epoch, Number, Position, Quotas, Time, frame};
 
 use crate::{Golden, ID, NONCE, variants};
@@ -39,13 +39,10 @@ fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
         window: 9,
     };
     let send = Command::Send { stream: ID, number: Number(300), confirmed: Number(299), to: "bob" };
-    let post = |to, receipt| Command::Post {
-        stream: ID,
-        number: Number(300),
-        confirmed: Number(299),
-        to,
-        terms: Terms { receipt, expires_ms: 300 },
-    };
+    let post_on = |to, terms| Command::Post { stream: ID, number: Number(300), confirmed: Number(299), to, terms };
+    let post = |to, receipt| post_on(to, Terms { receipt, expires_ms: 300, delay_ms: 0 });
+    let later = Terms { receipt: true, expires_ms: 0, delay_ms: 300 };
+    let settings = InboxSettings { overflow: Overflow::DropOldest, keep_messages: 300, keep_ms: 5000 };
     let enlist = |change| Command::Enlist { nonce: NONCE, name: "alice", expected: 300, change };
     vec![
         ("", send, b"\x00hello"),
@@ -98,12 +95,14 @@ fn examples() -> Vec<(&'static str, Command<'static>, &'static [u8])> {
         ("clients", post(Target::Clients(vec!["bob", "carol"]), false), b"\x00hello"),
         ("channel", post(Target::Channel("orders.new.eu"), false), b"\x00hello"),
         ("everybody", post(Target::Everybody, false), b"\x00hello"),
+        ("later", post_on(Target::Client("bob"), later), b"\x00hello"),
         ("", Command::CollectReceipts { stream: ID, up_to: 300 }, b""),
         ("", Command::CreateChannel { nonce: NONCE, channel: "orders.new.eu" }, b""),
         ("", Command::DeleteChannel { nonce: NONCE, channel: "orders.new.eu" }, b""),
         ("join", enlist(Enlistment::Join("orders.new.eu")), b""),
         ("leave", enlist(Enlistment::Leave("orders.new.eu")), b""),
         ("subscribe", enlist(Enlistment::Subscribe("orders.*.eu")), b""),
+        ("set-inbox", enlist(Enlistment::SetInbox(settings)), b""),
         ("unsubscribe", enlist(Enlistment::Unsubscribe("orders.>")), b""),
     ]
 }

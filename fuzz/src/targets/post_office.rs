@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use restante::post_office::{Change, PostOffice};
 use restante::wire::batch::{Batch, BatchHeader, encode_entry};
 use restante::wire::command::Command;
-use restante::wire::sharing::{Enlistment, Target, Terms};
+use restante::wire::sharing::{Enlistment, InboxSettings, Overflow, Target, Terms};
 use restante::wire::{Epoch, Id, Number, Origin, Position, Quotas, Time};
 
 /// Few names, ids and numbers, so that commands meet.
@@ -270,7 +270,7 @@ impl Run {
                         number,
                         confirmed,
                         to,
-                        terms: Terms { receipt, expires_ms: expires.into() },
+                        terms: Terms { receipt, expires_ms: expires.into(), delay_ms: u64::from(whom / 4) },
                     },
                     &content,
                 );
@@ -290,11 +290,17 @@ impl Run {
                 let expected = registration.map_or(0, |id| id.id().0) + u64::from(changes);
                 let channel = CHANNELS[usize::from(what) % CHANNELS.len()];
                 let pattern = PATTERNS[usize::from(what) % PATTERNS.len()];
-                let change = match change % 4 {
+                let settings = InboxSettings {
+                    overflow: if what % 2 == 0 { Overflow::DropOldest } else { Overflow::Refuse },
+                    keep_messages: u32::from(what / 2 % 8),
+                    keep_ms: u64::from(what / 16),
+                };
+                let change = match change % 5 {
                     0 => Enlistment::Join(channel),
                     1 => Enlistment::Leave(channel),
                     2 => Enlistment::Subscribe(pattern),
-                    _ => Enlistment::Unsubscribe(pattern),
+                    3 => Enlistment::Unsubscribe(pattern),
+                    _ => Enlistment::SetInbox(settings),
                 };
                 put(Command::Enlist { nonce: nonce.into(), name: name(n), expected, change }, b"");
             }

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use restante::post_office::{Change, PostOffice};
 use restante::wire::batch::{Batch, BatchHeader, encode_entry};
 use restante::wire::command::Command;
-use restante::wire::sharing::{Enlistment, Target, Terms};
+use restante::wire::sharing::{Enlistment, InboxSettings, Overflow, Target, Terms};
 use restante::wire::{Epoch, Id, Number, Origin, Position, Time};
 
 type Records = BTreeMap<Vec<u8>, Bytes>;
@@ -165,7 +165,7 @@ fn commands(index: u64) -> Vec<(Command<'static>, &'static [u8])> {
         number: Number(number),
         confirmed: Number(number / 3),
         to,
-        terms: Terms { receipt, expires_ms: number % 2 * 50 },
+        terms: Terms { receipt, expires_ms: number % 2 * 50, delay_ms: number / 10 * 1000 },
     };
     let enlist =
         |name, registration: Id, nonce, change| Command::Enlist { nonce, name, expected: registration.0, change };
@@ -173,6 +173,7 @@ fn commands(index: u64) -> Vec<(Command<'static>, &'static [u8])> {
     let attach = Command::Attach { nonce, name: "b", home: "s", expected: Epoch(0), resumes: None, window: 3 };
     let acknowledge =
         Command::Acknowledge { registration, epoch, up_to: Position(1), ranges: vec![(Position(3), Position(3))] };
+    let keeping = InboxSettings { overflow: Overflow::DropOldest, keep_messages: 2, keep_ms: 5000 };
     vec![
         (Command::Register { nonce, name: "a", home: "s" }, b""),
         (Command::Register { nonce, name: "b", home: "s" }, b""),
@@ -195,10 +196,13 @@ fn commands(index: u64) -> Vec<(Command<'static>, &'static [u8])> {
         (Command::CreateChannel { nonce, channel: "x.y" }, b""),
         (enlist("a", Id::at(index, 0), nonce + 1, Enlistment::Join("x.y")), b""),
         (enlist("b", Id::at(index, 1), nonce + 1, Enlistment::Subscribe("x.*")), b""),
+        (enlist("b", Id(Id::at(index, 1).0 + 1), nonce + 2, Enlistment::SetInbox(keeping)), b""),
         (post(6, Target::Channel("x.y"), false), b"to many"),
         (post(7, Target::Client("b"), true), b"with a receipt"),
         (post(8, Target::Clients(vec!["a", "nobody"]), false), b"to none"),
         (post(9, Target::Client("b"), true), b"with another receipt"),
+        (post(10, Target::Channel("x.y"), true), b"for later"),
+        (post(11, Target::Clients(vec!["a", "b"]), false), b"for later, too"),
         (Command::Acknowledge { registration, epoch, up_to: Position(4), ranges: vec![] }, b""),
         (Command::Acknowledge { registration, epoch, up_to: Position(5), ranges: vec![] }, b""),
     ]

@@ -631,6 +631,9 @@ impl Run {
             | Request::Backup { nonce }
             | Request::Channels { nonce, .. }
             | Request::Members { nonce, .. }
+            | Request::History { nonce, .. }
+            | Request::Inbox { nonce, .. }
+            | Request::Presence { nonce, .. }
             | Request::ReadBackup { nonce, .. } => self.nonces.push(nonce),
             Request::Hello { .. } | Request::Ping(_) | Request::Hurry | Request::Goodbye => {}
         }

@@ -162,6 +162,14 @@ impl Frames {
             Request::Hurry => Said::new(Sort::Client, "Hurry"),
             Request::Channels { .. } => Said::new(Sort::Client, "Channels"),
             Request::Members { channel, .. } => Said::new(Sort::Client, format!("Members of {channel}")),
+            Request::History { client, from, .. } => {
+                Said::new(Sort::Client, format!("What {client} has kept from {from} on"))
+            }
+            Request::Inbox { client, .. } => Said::new(Sort::Client, format!("How {client}'s inbox is set up")),
+            Request::Presence { since, .. } => {
+                let since = since.map_or("now".to_owned(), |since| format!("entry {since}"));
+                Said::new(Sort::Client, format!("Who came and went behind {since}"))
+            }
             Request::Goodbye => Said::new(Sort::Hello, "Goodbye"),
             Request::AddServer { server, .. } => {
                 Said::new(Sort::Client, format!("Add server {} at {}", server.name, server.address))
@@ -192,15 +200,23 @@ impl Frames {
             }
             Reply::Delivered { stream, number, fate, .. } => {
                 let sends = self.sends.get(&(stream, number)).cloned().into_iter().collect();
-                let (acknowledged, ended) = (fate.acknowledged, fate.ended + fate.expired);
+                let (acknowledged, ended) = (fate.acknowledged, fate.ended + fate.expired + fate.dropped);
                 let text = format!("Send #{number} was acknowledged by {acknowledged}, {ended} were gone");
                 Said { sort: Sort::Client, text, sends }
             }
             Reply::Withdrawn { registration, position, .. } => {
-                client(format!("Position {position} of {} has expired", self.owner(registration)))
+                client(format!("Position {position} of {} waits no more", self.owner(registration)))
             }
             Reply::Channels { channels, .. } => client(format!("{} channels", channels.len())),
             Reply::Members { members, .. } => client(format!("{} members", members.len())),
+            Reply::History { messages, .. } => client(format!("{} messages are kept", messages.len())),
+            Reply::Inbox { settings, kept, .. } => client(format!("{settings:?}, {kept} are kept")),
+            Reply::Presence { up_to, events: Some(events), .. } => {
+                client(format!("{} came or went up to entry {up_to}", events.len()))
+            }
+            Reply::Presence { up_to, events: None, .. } => {
+                client(format!("Who came and went up to {up_to} is not known"))
+            }
             Reply::Done { .. } => client("Done".to_owned()),
             Reply::BackupBegun { .. } => client("The backup has begun".to_owned()),
             Reply::BackupPart { last, .. } => {

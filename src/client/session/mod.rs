@@ -37,14 +37,14 @@ use self::link::Link;
 use self::reading::Inboxes;
 pub(crate) use self::reading::Next;
 use self::requests::{Ask, Requests};
-pub(crate) use self::requests::{Change, Operation, Sharing};
+pub(crate) use self::requests::{Change, Look, Operation, Sharing};
 pub(crate) use self::sending::Sending;
 use self::sending::Streams;
-use super::message::{Receipt, Registration};
+use super::message::{Delivery, Receipt, Registration};
 use super::{ClientSettings, Doubt, Error, NoDelivery, SendError};
-use crate::wire::client::{ChannelRow, ClientRow, Member, REPLY_KIND, Reply, Status, StatusDetail};
+use crate::wire::client::{ChannelRow, ClientRow, Member, PresenceEvent, REPLY_KIND, Reply, Status, StatusDetail};
 use crate::wire::frame::{self, Frame};
-use crate::wire::sharing::Fate;
+use crate::wire::sharing::{Fate, InboxSettings};
 use crate::wire::{Name, Nonce, Number, Refusal, ServerAddress};
 
 /// Names a future of the driver that waits for an answer or a receipt. The session only hands it back.
@@ -96,6 +96,18 @@ pub(crate) enum Answer {
     Members {
         members: Vec<Member>,
         more: bool,
+    },
+    History {
+        messages: Vec<Delivery>,
+        more: bool,
+    },
+    Inbox {
+        settings: InboxSettings,
+        kept: u64,
+    },
+    Presence {
+        up_to: u64,
+        events: Option<Vec<PresenceEvent>>,
     },
     /// By which name the backup is read.
     BackupBegun(Nonce),
@@ -244,6 +256,26 @@ impl Session {
             Reply::Members { nonce, members, more } => {
                 if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Members { .. }))? {
                     self.answer(asked.token, Ok(Answer::Members { members, more }));
+                }
+            }
+            Reply::History { nonce, messages, more, .. } => {
+                let messages = reading::unpack_all(messages, contents)?;
+                if let Some(asked) =
+                    self.requests.take_as(nonce, |ask| matches!(ask, Ask::Look(Look::History { .. })))?
+                {
+                    self.answer(asked.token, Ok(Answer::History { messages, more }));
+                }
+            }
+            Reply::Inbox { nonce, settings, kept, .. } => {
+                if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Look(Look::Inbox(_))))? {
+                    self.answer(asked.token, Ok(Answer::Inbox { settings, kept }));
+                }
+            }
+            Reply::Presence { nonce, up_to, events } => {
+                if let Some(asked) =
+                    self.requests.take_as(nonce, |ask| matches!(ask, Ask::Look(Look::Presence { .. })))?
+                {
+                    self.answer(asked.token, Ok(Answer::Presence { up_to, events }));
                 }
             }
             Reply::Servers { servers } => {
@@ -434,6 +466,10 @@ impl Session {
 
     pub(crate) fn operate(&mut self, now: Duration, operation: Operation, token: Token) {
         self.ask(now, Ask::Operate(operation), token);
+    }
+
+    pub(crate) fn look(&mut self, now: Duration, look: Look, token: Token) {
+        self.ask(now, Ask::Look(look), token);
     }
 
     pub(crate) fn backup(&mut self, now: Duration, token: Token) {

@@ -466,6 +466,19 @@ impl Session {
     }
 }
 
+/// Takes messages and their contents, which stand back to back, together.
+pub(super) fn unpack_all(messages: Vec<client::Delivery>, mut contents: Bytes) -> Result<Vec<Delivery>, &'static str> {
+    let mut all = Vec::with_capacity(messages.len());
+    for message in messages {
+        if contents.len() < message.content_bytes as usize {
+            return Err("a message's content is cut off");
+        }
+        let content = contents.split_to(message.content_bytes as usize);
+        all.push(unpack(message, content));
+    }
+    Ok(all)
+}
+
 fn unpack(delivery: client::Delivery, content: Bytes) -> Delivery {
     let decoded = decode_content(&content);
     // What became of a message is told without a content.

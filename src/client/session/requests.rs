@@ -8,8 +8,8 @@ use rustc_hash::FxHashMap;
 use super::{Answer, Error, RETRY_PAUSE, Session, Token, is_passing};
 use crate::wire::client::{REQUEST_KIND, Request, StatusDetail};
 use crate::wire::command::Command;
-use crate::wire::sharing::Enlistment;
-use crate::wire::{Id, Name, Nonce, Refusal, RegistrationId, ServerAddress, StreamId, frame};
+use crate::wire::sharing::{Enlistment, InboxSettings};
+use crate::wire::{Id, Name, Nonce, Position, Refusal, RegistrationId, ServerAddress, StreamId, frame};
 
 /// What was asked.
 #[derive(Debug, Clone)]
@@ -58,6 +58,7 @@ pub(super) enum Ask {
         after: Option<RegistrationId>,
         limit: u32,
     },
+    Look(Look),
     Backup,
     /// At another server than the one where it was begun it is refused.
     ReadBackup {
@@ -73,6 +74,14 @@ pub(crate) enum Operation {
     Remove { server: Name, force: bool },
     Transfer(Name),
     Drain { server: Name, drained: bool },
+}
+
+/// What is only looked at.
+#[derive(Debug, Clone)]
+pub(crate) enum Look {
+    History { client: Name, from: Position, limit: u32 },
+    Inbox(Name),
+    Presence { since: Option<u64>, wait: Duration },
 }
 
 /// What is asked about channels, and is done when it is answered.
@@ -97,6 +106,7 @@ pub(crate) enum Change {
     Leave(Name),
     Subscribe(String),
     Unsubscribe(String),
+    SetInbox(InboxSettings),
 }
 
 impl Change {
@@ -106,6 +116,7 @@ impl Change {
             Change::Leave(channel) => Enlistment::Leave(channel),
             Change::Subscribe(pattern) => Enlistment::Subscribe(pattern),
             Change::Unsubscribe(pattern) => Enlistment::Unsubscribe(pattern),
+            Change::SetInbox(settings) => Enlistment::SetInbox(*settings),
         }
     }
 }
@@ -128,9 +139,13 @@ impl Ask {
             Ask::Status(_) => "asking for the status",
             Ask::Share(Sharing::Create(_)) => "creating a channel",
             Ask::Share(Sharing::Delete(_)) => "deleting a channel",
+            Ask::Share(Sharing::Enlist { change: Change::SetInbox(_), .. }) => "setting up an inbox",
             Ask::Share(Sharing::Enlist { .. }) => "changing what a client has joined",
             Ask::Channels { .. } => "asking for the channels",
             Ask::Members { .. } => "asking for the members of a channel",
+            Ask::Look(Look::History { .. }) => "asking what an inbox has kept",
+            Ask::Look(Look::Inbox(_)) => "asking what is set for an inbox",
+            Ask::Look(Look::Presence { .. }) => "asking what changed of who is there",
             Ask::Backup => "beginning a backup",
             Ask::ReadBackup { .. } => "reading a backup",
             Ask::Operate(Operation::Add(_)) => "adding a server",
@@ -313,6 +328,17 @@ impl Session {
             }
             Ask::Members { channel, after, limit } => {
                 let request = Request::Members { nonce, channel: channel.clone(), after: *after, limit: *limit };
+                frame::put(control, REQUEST_KIND, &request, &[]);
+            }
+            Ask::Look(look) => {
+                let request = match look.clone() {
+                    Look::History { client, from, limit } => Request::History { nonce, client, from, limit },
+                    Look::Inbox(client) => Request::Inbox { nonce, client },
+                    Look::Presence { since, wait } => {
+                        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+                        Request::Presence { nonce, since, wait_ms }
+                    }
+                };
                 frame::put(control, REQUEST_KIND, &request, &[]);
             }
             Ask::Backup => frame::put(control, REQUEST_KIND, &Request::Backup { nonce }, &[]),

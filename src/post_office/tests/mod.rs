@@ -120,6 +120,7 @@ fn owned(effect: &Effect<'_>) -> Effect<'static> {
         Effect::StreamClosed { stream } => Effect::StreamClosed { stream },
         Effect::Withdrawn { registration, position, dropped } => Effect::Withdrawn { registration, position, dropped },
         Effect::Delivered { stream, sequence, number, fate } => Effect::Delivered { stream, sequence, number, fate },
+        Effect::Presence(event) => Effect::Presence(event),
         Effect::Skipped { origin, .. } => Effect::Skipped { origin, reason: "" },
     }
 }
