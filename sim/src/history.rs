@@ -4,6 +4,7 @@
 //! a delivery is in its hands. The journals of a run share one order, which is the order in which things happened, and
 //! survive the client's death like a notebook on the desk.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,6 +130,13 @@ pub enum Change {
     Subscribe(String),
     /// It does not.
     Unsubscribe(String),
+    /// Its inbox is set up so.
+    SetInbox {
+        /// It drops its oldest messages when it is full.
+        drops: bool,
+        /// It keeps so many that were acknowledged.
+        keeps: u32,
+    },
 }
 
 /// Why a send to more than one reached nobody.
@@ -273,6 +281,8 @@ pub enum What {
         channel: Option<String>,
         /// If it is no message but a delivered receipt: how many acknowledged what it is about, and how many ended first.
         notice: Option<(u32, u32)>,
+        /// When it was accepted, by the cluster's clock, in milliseconds.
+        time: u64,
     },
     /// A channel is there.
     Created {
@@ -305,8 +315,26 @@ pub enum What {
         digest: u64,
         /// Whether its sender asked to be told what becomes of it.
         receipt: bool,
-        /// Whether it may expire before it is delivered.
-        expires: bool,
+        /// After how many milliseconds it expires; 0 for never.
+        expires: u64,
+        /// Whether it is to be delivered later.
+        delayed: bool,
+    },
+    /// It got its receipt, which says when it is to be delivered.
+    Scheduled {
+        /// Which.
+        send: SendKey,
+        /// By the cluster's clock, in milliseconds.
+        due: u64,
+    },
+    /// The client was shown what its inbox has kept of what it acknowledged.
+    Kept {
+        /// Whose inbox.
+        inbox: String,
+        /// Its registration.
+        registration: u64,
+        /// Positions, with what the bodies say and their digests.
+        messages: Vec<(u64, Option<SendKey>, u64)>,
     },
     /// It got its receipt.
     Reached {
@@ -438,6 +466,8 @@ impl What {
             Self::Enlisted { .. } => "client.enlisted",
             Self::Posted { .. } => "client.posted",
             Self::Reached { .. } => "client.reached",
+            Self::Scheduled { .. } => "client.scheduled",
+            Self::Kept { .. } => "client.kept",
             Self::NotReached { .. } => "client.not_reached",
             Self::PostUnknown { .. } => "client.post_unknown",
             Self::Receipted { .. } => "client.receipted",
@@ -473,6 +503,31 @@ pub struct History {
     pub complete: bool,
     /// When each stage of the run began; the first is there from the start.
     pub stages: Vec<(Duration, Stage)>,
+}
+
+impl History {
+    /// Names whose inboxes may drop what was accepted for them, since their owners have asked for it.
+    pub fn dropping(&self) -> BTreeSet<&str> {
+        let whats = self.entries.iter().map(|entry| &entry.what);
+        let drops = whats.filter_map(|what| match what {
+            What::Enlisting { name, change: Change::SetInbox { drops: true, .. }, .. } => Some(name.as_str()),
+            _ => None,
+        });
+        drops.collect()
+    }
+
+    /// Whether something may leave an inbox that nobody acknowledged.
+    pub fn may_withdraw(&self) -> bool {
+        let withdraws = |entry: &Entry| {
+            let drops = |change: &Change| matches!(change, Change::SetInbox { drops: true, .. });
+            match &entry.what {
+                What::Posted { expires, .. } => *expires > 0,
+                What::Enlisting { change, .. } => drops(change),
+                _ => false,
+            }
+        };
+        self.entries.iter().any(withdraws)
+    }
 }
 
 /// The pen: cheap to clone, one for the whole run.

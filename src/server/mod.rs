@@ -49,6 +49,7 @@ pub(crate) use clients::{Outgoing, Placed};
 pub(crate) use desk::{Desk, Failure, Moved, Place, Visit};
 pub(crate) use overview::{Counts, FeedPermit};
 pub(crate) use peek::{Look, Seen};
+pub(crate) use presence::Changed;
 pub use settings::{BadSettings, Settings};
 
 use crate::limits;

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::desk::{Failure, Visit, draw};
+use super::peek;
+use super::presence::{self, Changed};
 use crate::limits;
-use crate::wire::client::{ChannelRow, Member, SendFailure};
+use crate::wire::client::{ChannelRow, Delivery, Member, SendFailure};
 use crate::wire::command::Command;
-use crate::wire::sharing::{Enlistment, Fate};
-use crate::wire::{Name, Number, Refusal, RegistrationId, StreamId};
+use crate::wire::sharing::{Enlistment, Fate, InboxSettings};
+use crate::wire::{Name, Number, Position, Refusal, RegistrationId, StreamId};
 use crate::world::World;
 
 /// How often a change is tried again that others got in the way of.
@@ -72,6 +76,33 @@ impl<W: World> Visit<W> {
             }
         }
         Err(Failure::Busy)
+    }
+
+    /// What is set for an inbox, and how many acknowledged messages it keeps.
+    pub async fn inbox_settings(&self, name: &Name) -> Result<(InboxSettings, u64), Failure> {
+        self.barrier().await?;
+        let known = self.node.office.post_office.lock().inbox_settings_of(name);
+        known.map(|(settings, kept, _)| (settings, kept)).ok_or(Failure::Refused(Refusal::NotRegistered))
+    }
+
+    /// What an inbox has kept from a position on, with its registration, and whether there is more.
+    pub async fn history(
+        &self,
+        name: &Name,
+        from: Position,
+        limit: usize,
+    ) -> Result<(RegistrationId, Vec<(Delivery, Bytes)>, bool), Failure> {
+        self.barrier().await?;
+        let most = limit.min(limits::HTTP_INBOX_MESSAGES_MAX);
+        let kept = self.node.office.post_office.lock().history(name, from, most, limits::HTTP_INBOX_BYTES_MAX);
+        let (registration, kept, more) = kept.ok_or(Failure::Refused(Refusal::NotRegistered))?;
+        let failure = Failure::Unavailable(Refusal::Stopping);
+        Ok((registration, peek::contents(&self.node, kept).await.ok_or(failure)?, more))
+    }
+
+    /// What changed of who is there behind a log index, as soon as something did.
+    pub async fn presence(&self, since: Option<u64>, wait: Duration) -> Changed {
+        presence::changed(&self.node, since, wait).await
     }
 
     /// The delivered receipts of a stream, after those up to `collected`, which are forgotten. Waits for the first one.

@@ -190,6 +190,7 @@ impl Reader {
                     let ended = message["receipt"]["ended"].as_u64().unwrap_or(0);
                     (acknowledged as u32, ended as u32)
                 }),
+                time: number("time"),
             });
         }
         Ok(())

@@ -214,7 +214,8 @@ impl<W: World> Reader<W> {
             digest,
             message: delivery.message.0,
             channel: delivery.channel.map(|channel| channel.to_string()),
-            notice: delivery.notice.map(|notice| (notice.fate.acknowledged, notice.fate.ended + notice.fate.expired)),
+            notice: delivery.notice.map(|notice| super::sharing::told(notice.fate)),
+            time: delivery.time.0,
         });
     }
 

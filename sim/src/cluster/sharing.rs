@@ -7,10 +7,11 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use restante::client::{
-    Client, Error, Message, NoDelivery, PendingDelivery, Recipients, SendError, SendStream, Tracked,
+    Client, Error, Fate, InboxSettings, Message, NoDelivery, Overflow, PendingDelivery, Recipients, SendError,
+    SendStream, Tracked,
 };
 use restante::wire::client::SendFailure;
-use restante::wire::{Name, Refusal, SendRefusal};
+use restante::wire::{Name, Position, Refusal, SendRefusal};
 use restante::world::{BoxFuture, World};
 use tokio::task::JoinHandle;
 
@@ -36,6 +37,12 @@ pub(super) async fn run<W: World>(
     for channel in CHANNELS {
         sharer.create(channel).await?;
     }
+    // Some would rather have the latest, and some look back.
+    let (share, tenths) = (sharer.seat.plan.mix.share, sharer.seat.plan.mix.share / 10);
+    if share.is_multiple_of(3) {
+        let keeps = sharer.seat.random.random_range(1..300);
+        sharer.change(Change::SetInbox { drops: tenths.is_multiple_of(4), keeps }).await?;
+    }
     for _ in 0..DEEDS {
         let pause = Duration::from_millis(sharer.seat.random.random_range(0..300));
         sleep_in_faults::<W>(&stages, pause).await;
@@ -55,6 +62,7 @@ pub(super) async fn run<W: World>(
             sharer.post().await?;
         }
         if service == Stage::Calm {
+            sharer.look_back().await?;
             // Whatever was to be told of what became of a message is told by then, or comes into the inbox.
             for receipt in std::mem::take(&mut sharer.receipts) {
                 receipt.await.map_err(|error| error.to_string())?;
@@ -103,14 +111,20 @@ impl<W: World> Sharer<W> {
             6..8 => Change::Subscribe(pattern.clone()),
             _ => Change::Unsubscribe(pattern.clone()),
         };
+        self.change(change).await
+    }
+
+    /// Asks for a change.
+    async fn change(&mut self, change: Change) -> Result<(), String> {
         let question = self.seat.journal.next_question();
         let name = self.me.name.to_string();
         self.write(What::Enlisting { name: name.clone(), question, change: change.clone() });
         let answer = match &change {
-            Change::Join(_) => self.client.join(&self.me.name, &named(&channel)?).await,
-            Change::Leave(_) => self.client.leave(&self.me.name, &named(&channel)?).await,
-            Change::Subscribe(_) => self.client.subscribe(&self.me.name, &pattern).await,
-            Change::Unsubscribe(_) => self.client.unsubscribe(&self.me.name, &pattern).await,
+            Change::Join(channel) => self.client.join(&self.me.name, &named(channel)?).await,
+            Change::Leave(channel) => self.client.leave(&self.me.name, &named(channel)?).await,
+            Change::SetInbox { drops, keeps } => self.client.set_inbox(&self.me.name, settings(*drops, *keeps)).await,
+            Change::Subscribe(pattern) => self.client.subscribe(&self.me.name, pattern).await,
+            Change::Unsubscribe(pattern) => self.client.unsubscribe(&self.me.name, pattern).await,
         };
         match answer {
             Ok(()) => self.write(What::Enlisted { name, question }),
@@ -139,13 +153,18 @@ impl<W: World> Sharer<W> {
         // Some are of use for a short while only.
         let share = if self.seat.plan.mix.share.is_multiple_of(2) { 20 } else { 0 };
         let expires = if chance(&mut self.seat.random, share) { self.seat.random.random_range(1..3000) } else { 0 };
-        let posted = What::Posted { send: send.clone(), to: to.clone(), digest, receipt, expires: expires > 0 };
+        // Some come later, but not when the cluster is to come to rest.
+        let share = if self.seat.plan.mix.share.is_multiple_of(3) && !stages_rest(&self.seat) { 25 } else { 0 };
+        let delay =
+            if share > 0 && chance(&mut self.seat.random, share) { self.seat.random.random_range(1..3000) } else { 0 };
+        let posted = What::Posted { send: send.clone(), to: to.clone(), digest, receipt, expires, delayed: delay > 0 };
         self.write(posted);
         let recipients = recipients(&to)?;
         let message = match expires {
             0 => Message::new(body),
             expires => Message::new(body).expires_after(Duration::from_millis(expires)),
         };
+        let message = if delay > 0 { message.deliver_after(Duration::from_millis(delay)) } else { message };
         let handed_in = match receipt {
             true => stream.post_with_receipt(recipients, message).await.map(|sent| {
                 let Tracked { accepted, delivered } = sent;
@@ -168,8 +187,13 @@ impl<W: World> Sharer<W> {
         let mut lost = false;
         match accepted.await {
             Ok(receipt) => {
-                let (inboxes, full) = (receipt.inboxes, receipt.full);
-                self.write(What::Reached { send: send.clone(), inboxes, full });
+                match receipt.scheduled {
+                    Some(due) => self.write(What::Scheduled { send: send.clone(), due: due.0 }),
+                    None => {
+                        let (inboxes, full) = (receipt.inboxes, receipt.full);
+                        self.write(What::Reached { send: send.clone(), inboxes, full });
+                    }
+                }
                 if let Some(delivered) = delivered {
                     self.wait_for(send, delivered);
                 }
@@ -197,12 +221,39 @@ impl<W: World> Sharer<W> {
         Ok(())
     }
 
+    /// Looks at what its inbox has kept.
+    async fn look_back(&mut self) -> Result<(), String> {
+        let Some(registration) = self.me.registration() else { return Ok(()) };
+        let mut messages = Vec::new();
+        let mut next = Some(Position(1));
+        while let Some(from) = next {
+            match self.client.history(&self.me.name, from, 50).await {
+                Ok(page) => {
+                    next = page.next;
+                    messages.extend(page.messages.iter().map(|message| {
+                        let (send, digest) = SendKey::of_body(&message.body);
+                        (message.position.0, send, digest)
+                    }));
+                }
+                // What it would say is of another registration, or nothing.
+                Err(error) if self.me.expects(&error) => return Ok(()),
+                Err(error) => super::client::again::<W>("looking back", error).await?,
+            }
+        }
+        // Whoever renews its registration cannot tell whose this was.
+        if !self.me.renews {
+            let (inbox, registration) = (self.me.name.to_string(), registration.id.0);
+            self.write(What::Kept { inbox, registration, messages });
+        }
+        Ok(())
+    }
+
     fn wait_for(&mut self, send: SendKey, delivered: PendingDelivery) {
         let (journal, process) = (self.seat.journal.clone(), self.seat.process.clone());
         let waits: BoxFuture<'static, ()> = Box::pin(async move {
             match delivered.await {
                 Ok(fate) => {
-                    let (acknowledged, ended) = (fate.acknowledged, fate.ended + fate.expired);
+                    let (acknowledged, ended) = told(fate);
                     journal.write(&process, What::Receipted { send, acknowledged, ended });
                 }
                 Err(NoDelivery::StreamClosed | NoDelivery::Ended(_) | NoDelivery::NotAccepted(_)) => {}
@@ -244,6 +295,21 @@ fn recipients(to: &To) -> Result<Recipients, String> {
         To::Channel(channel) => Recipients::Channel(named(channel)?),
         To::Everybody => Recipients::Everybody,
     })
+}
+
+fn settings(drops: bool, keeps: u32) -> InboxSettings {
+    let overflow = if drops { Overflow::DropOldest } else { Overflow::Refuse };
+    InboxSettings { overflow, keep_messages: keeps, keep_ms: 0 }
+}
+
+/// Whether the faults are over.
+fn stages_rest(seat: &ClientSeat) -> bool {
+    seat.stages.have_reached(Stage::Core)
+}
+
+/// How many acknowledged it, and how many never will.
+pub(super) fn told(fate: Fate) -> (u32, u32) {
+    (fate.acknowledged, fate.ended + fate.expired + fate.dropped)
 }
 
 fn without(to: &To, refusal: SendRefusal) -> Without {

@@ -28,8 +28,8 @@ impl Reader {
 
 /// A server counts an acknowledgement when it is applied, which is after it was made.
 fn windows(history: &History) -> Vec<String> {
-    // What has expired takes no place in a window any more, and only the cluster knows what has.
-    if history.entries.iter().any(|entry| matches!(entry.what, What::Posted { expires: true, .. })) {
+    // What has expired or was dropped takes no place in a window any more, and only the cluster knows what has.
+    if history.may_withdraw() {
         return Vec::new();
     }
     let mut violations = Vec::new();
@@ -63,6 +63,7 @@ fn windows(history: &History) -> Vec<String> {
 /// Messages of an inbox that were accepted and that nobody can have acknowledged wait in it, all at once.
 fn inboxes(history: &History, quota: u64) -> Vec<String> {
     let names = Names::read(history);
+    let dropping = history.dropping();
     let mut violations = Vec::new();
     let mut inboxes: BTreeMap<(&str, u64), BTreeSet<u64>> = BTreeMap::new();
     let mut gone: BTreeMap<(&str, u64), (u64, BTreeSet<u64>)> = BTreeMap::new();
@@ -70,7 +71,7 @@ fn inboxes(history: &History, quota: u64) -> Vec<String> {
         let at = entry.at.as_secs_f64();
         match &entry.what {
             What::Accepted { send, position } => {
-                let Some(inbox) = names.of_send(send) else { continue };
+                let Some(inbox) = names.of_send(send).filter(|(name, _)| !dropping.contains(name)) else { continue };
                 let (floor, singles) = gone.entry(inbox).or_default();
                 if *position <= *floor || singles.contains(position) {
                     continue;

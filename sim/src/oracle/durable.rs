@@ -19,9 +19,13 @@ pub(super) fn check(history: &History) -> Vec<String> {
             _ => {}
         }
     }
+    let dropping = history.dropping();
     let lost = accepted.into_iter().filter(|(send, _)| {
-        // What waits for a registration goes with it, and that somebody asked for its end is excuse enough.
-        !delivered.contains(send) && names.candidates(send).all(|one| one.ending == usize::MAX)
+        // What waits for a registration goes with it, and that somebody asked for its end is excuse enough; so is that its
+        // owner would rather have the latest.
+        !delivered.contains(send)
+            && names.candidates(send).all(|one| one.ending == usize::MAX)
+            && names.of_send(send).is_none_or(|(name, _)| !dropping.contains(name))
     });
     lost.map(|(send, (entry, position))| {
         let at = entry.at.as_secs_f64();

@@ -10,6 +10,7 @@ pub(super) fn complete(whats: Vec<What>) -> History {
             What::Invoked { .. }
             | What::Posted { .. }
             | What::Reached { .. }
+            | What::Scheduled { .. }
             | What::NotReached { .. }
             | What::PostUnknown { .. }
             | What::Receipted { .. }
@@ -114,13 +115,27 @@ pub(super) fn delivered(session: u64, position: u64, number: u64) -> What {
         message: number,
         channel: None,
         notice: None,
+        time: 0,
     }
 }
 
 /// The same delivery, marked as one that may be a repeat.
 pub(super) fn again(delivery: What) -> What {
     match delivery {
-        What::Delivered { session, inbox, position, from, number, send, digest, message, channel, notice, .. } => {
+        What::Delivered {
+            session,
+            inbox,
+            position,
+            from,
+            number,
+            send,
+            digest,
+            message,
+            channel,
+            notice,
+            time,
+            ..
+        } => {
             let redelivered = true;
             What::Delivered {
                 session,
@@ -134,6 +149,7 @@ pub(super) fn again(delivery: What) -> What {
                 message,
                 channel,
                 notice,
+                time,
             }
         }
         other => other,

@@ -5,7 +5,7 @@
 //! without an answer, a registration that may have ended) is never held against anybody.
 //!
 //! Two more look at servers, since they tell of what clients cannot see: [`raft`] at their logs and votes, and
-//! [`bounded`] at their sizes. [`sharing`] says what the promises mean for what goes to many. [`names`] says which registration a name stood for.
+//! [`bounded`] at their sizes. [`sharing`] says what the promises mean for what goes to many, [`schedule`] what they mean in time. [`names`] says which registration a name stood for.
 
 pub(crate) mod available;
 pub(crate) mod bounded;
@@ -18,6 +18,7 @@ mod once;
 mod one_reader;
 mod order;
 pub(crate) mod raft;
+mod schedule;
 mod sharing;
 
 use std::fmt;
@@ -61,6 +62,7 @@ impl Promise {
             Self::Bounded => bounded::check(history, plan.mix.inbox),
         };
         texts.extend(sharing::check(history, self));
+        texts.extend(schedule::check(history, self));
         texts.into_iter().map(|text| Violation { promise: self, text }).collect()
     }
 }

@@ -44,8 +44,14 @@ impl<'a> Inbox<'a> {
 pub(super) fn check(history: &History) -> Vec<String> {
     let names = Names::read(history);
     let mut violations = Vec::new();
-    // What expires leaves its place empty, and nobody can name that place.
-    let expires = history.entries.iter().any(|entry| matches!(entry.what, What::Posted { expires: true, .. }));
+    // What expires or is dropped leaves its place empty, and nobody can name that place.
+    let expires = history.may_withdraw();
+    let whats = history.entries.iter().map(|entry| &entry.what);
+    let delayed = whats.filter_map(|what| match what {
+        What::Posted { send, delayed: true, .. } => Some(send),
+        _ => None,
+    });
+    let delayed: BTreeSet<&SendKey> = delayed.collect();
     let mut inboxes: BTreeMap<(&str, u64), Inbox<'_>> = BTreeMap::new();
     for entry in &history.entries {
         let at = entry.at.as_secs_f64();
@@ -84,7 +90,8 @@ pub(super) fn check(history: &History) -> Vec<String> {
     }
     for ((name, _), inbox) in &inboxes {
         let mut last: BTreeMap<(&str, u64), u64> = BTreeMap::new();
-        for (position, send) in &inbox.places {
+        // What comes later stands in no order with the rest of its stream.
+        for (position, send) in inbox.places.iter().filter(|(_, send)| !delayed.contains(*send)) {
             let before = last.insert((&send.sender, send.stream), send.number);
             if let Some(before) = before.filter(|before| *before > send.number) {
                 violations

@@ -36,6 +36,7 @@ impl Enlistment<'_> {
             Change::Leave(left) => (left == channel, false),
             Change::Subscribe(pattern) => (fits(channel, pattern), true),
             Change::Unsubscribe(pattern) => (fits(channel, pattern), false),
+            Change::SetInbox { .. } => return None,
         };
         about.then_some(on)
     }
@@ -56,6 +57,9 @@ struct Post<'a> {
     to: &'a To,
     digest: u64,
     expires: bool,
+    delayed: bool,
+    /// When it is to be delivered, by the cluster's clock.
+    due: Option<u64>,
     posted: usize,
     answered: usize,
     reached: Option<(u32, u32)>,
@@ -79,6 +83,8 @@ struct Check<'a> {
     notices: BTreeMap<(Place<'a>, u64), u64>,
     /// Somebody asked for the end of a registration.
     endings: bool,
+    /// Names whose inboxes drop their oldest.
+    dropping: BTreeSet<&'a str>,
     found: Vec<(Promise, String)>,
 }
 
@@ -88,7 +94,7 @@ pub(super) fn check(history: &History, promise: Promise) -> Vec<String> {
     if !history.entries.iter().any(|entry| shares(&entry.what)) {
         return Vec::new();
     }
-    let mut check = Check { names: Names::read(history), ..Check::default() };
+    let mut check = Check { names: Names::read(history), dropping: history.dropping(), ..Check::default() };
     for (order, entry) in history.entries.iter().enumerate() {
         check.read(order, &entry.what);
     }
@@ -117,11 +123,13 @@ impl<'a> Check<'a> {
                     all[at].answered = order;
                 }
             }
-            What::Posted { send, to, digest, expires, .. } => {
+            What::Posted { send, to, digest, expires, delayed, .. } => {
                 let post = Post {
                     to,
                     digest: *digest,
-                    expires: *expires,
+                    expires: *expires > 0,
+                    delayed: *delayed,
+                    due: None,
                     posted: order,
                     answered: NEVER,
                     reached: None,
@@ -135,6 +143,11 @@ impl<'a> Check<'a> {
             What::Reached { send, inboxes, full } => {
                 if let Some(post) = self.posts.get_mut(send) {
                     (post.answered, post.reached) = (order, Some((*inboxes, *full)));
+                }
+            }
+            What::Scheduled { send, due } => {
+                if let Some(post) = self.posts.get_mut(send) {
+                    (post.answered, post.due) = (order, Some(*due));
                 }
             }
             What::NotReached { send, why } => {
@@ -220,6 +233,8 @@ impl<'a> Check<'a> {
         for (name, registration) in post.places.keys() {
             let is_for_them = match post.to {
                 To::Clients(names) => names.iter().any(|one| one == name),
+                // Of what comes later, whoever is there by then.
+                To::Channel(channel) if post.delayed => self.may_get(name, channel, post.posted, NEVER),
                 To::Channel(channel) => self.may_get(name, channel, post.posted, post.answered),
                 To::Everybody => true,
             };
@@ -291,9 +306,15 @@ impl<'a> Check<'a> {
 
     /// Whoever was to get it for certain gets it.
     fn judge_loss(&mut self, send: &SendKey, post: &Post<'_>) {
-        let Some((inboxes, 0)) = post.reached else { return };
+        let inboxes = match (post.reached, post.due, post.to) {
+            (Some((inboxes, 0)), ..) => inboxes,
+            // Who else gets what comes later shows when its time has come.
+            (None, Some(_), To::Clients(names)) => names.iter().collect::<BTreeSet<_>>().len() as u32,
+            _ => return,
+        };
         let (from, to) = (post.posted, post.answered);
-        let there: Vec<&str> = self.names.all_there(from, to).map(|(name, _)| name).collect();
+        let there = self.names.all_there(from, to).map(|(name, _)| name);
+        let there: Vec<&str> = there.filter(|name| !self.dropping.contains(name)).collect();
         let certain = there.into_iter().filter(|name| match post.to {
             To::Clients(names) => names.iter().any(|one| one == name),
             To::Channel(channel) => self.gets(name, channel, from, to),
@@ -304,7 +325,7 @@ impl<'a> Check<'a> {
         if !lost.is_empty() {
             let text = format!("{send} was accepted for {inboxes} inboxes, and never came to {}", lost.join(", "));
             self.say(Promise::Durable, text);
-        } else if post.places.len() < inboxes as usize {
+        } else if post.places.len() < inboxes as usize && self.dropping.is_empty() {
             let text = format!("{send} was accepted for {inboxes} inboxes, and came to {}", post.places.len());
             self.say(Promise::Durable, text);
         }
@@ -364,7 +385,7 @@ mod tests {
     }
 
     fn posted(number: u64, to: To) -> What {
-        What::Posted { send: key(number), to, digest: number, receipt: true, expires: false }
+        What::Posted { send: key(number), to, digest: number, receipt: true, expires: 0, delayed: false }
     }
 
     fn to_channel(number: u64) -> What {
@@ -392,13 +413,14 @@ mod tests {
             message: 900 + number,
             channel: Some("news".into()),
             notice: None,
+            time: 0,
         }
     }
 
     fn plainly(delivery: What) -> What {
         match delivery {
             What::Delivered { session, inbox, position, redelivered, from, number, send, digest, message, .. } => {
-                let (channel, notice) = (None, None);
+                let (channel, notice, time) = (None, None, 0);
                 What::Delivered {
                     session,
                     inbox,
@@ -411,6 +433,7 @@ mod tests {
                     message,
                     channel,
                     notice,
+                    time,
                 }
             }
             other => other,
@@ -500,6 +523,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_come_later_comes_to_those_who_are_named_or_there_by_then() {
+        let later = |number, to| match posted(number, to) {
+            What::Posted { send, to, digest, receipt, expires, .. } => {
+                What::Posted { send, to, digest, receipt, expires, delayed: true }
+            }
+            other => other,
+        };
+        let both = To::Clients(vec!["client2".into(), "client3".into()]);
+        let scheduled = What::Scheduled { send: key(1), due: 5 };
+        let two = plainly(got(1, "client2", 1, 1));
+        let sent = vec![later(1, both), scheduled.clone(), two];
+        rejects(sent.clone(), Promise::Durable, "never came to client3");
+        passes([sent.clone(), vec![plainly(got(2, "client3", 1, 1))]].concat());
+        let drops = enlisting("client3", 5, Change::SetInbox { drops: true, keeps: 0 }).to_vec();
+        passes([drops, sent].concat());
+        let to_news = later(1, To::Channel("news".into()));
+        let leaves = enlisting("client3", 2, Change::Leave("news".into())).to_vec();
+        passes([vec![to_news.clone(), scheduled.clone()], leaves.clone(), vec![got(2, "client3", 1, 1)]].concat());
+        rejects([leaves, vec![to_news, scheduled, got(2, "client3", 1, 1)]].concat(), Promise::Honest, "client3");
+    }
+
+    #[test]
     fn members_see_one_order() {
         let sent = vec![to_channel(1), to_channel(2), got(1, "client2", 1, 1), got(1, "client2", 2, 2)];
         passes([sent.clone(), vec![got(2, "client3", 1, 1), got(2, "client3", 2, 2)]].concat());
@@ -531,6 +576,7 @@ mod tests {
             message: 77,
             channel: None,
             notice: Some((1, 1)),
+            time: 0,
         };
         passes(with(&[notice(4)]));
         rejects(with(&[notice(4), notice(5)]), Promise::Once, "positions 4 and 5");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::{Entry, Journal, Process, SendKey, What};
+use crate::history::{Change, Entry, Journal, Process, SendKey, To, What};
 use crate::plan::Plan;
 use crate::scenario::Stage;
 
@@ -21,6 +21,8 @@ pub(super) struct Progress {
     /// has asked for the end of a registration.
     shared: BTreeMap<SendKey, (usize, BTreeSet<String>)>,
     renewed: bool,
+    /// Sends to several that are to be delivered later, and how many they are for.
+    named: BTreeMap<SendKey, usize>,
     /// How many questions for the end of a name are on their way.
     endings: BTreeMap<String, u32>,
 }
@@ -42,6 +44,7 @@ impl Progress {
             accepted: BTreeSet::new(),
             shared: BTreeMap::new(),
             renewed: false,
+            named: BTreeMap::new(),
             endings: BTreeMap::new(),
         }
     }
@@ -88,6 +91,16 @@ impl Progress {
         }
     }
 
+    /// What waits for that name may go with its registration, or make room.
+    fn may_go(&mut self, name: &str) {
+        self.renewed = true;
+        *self.endings.entry(name.to_owned()).or_default() += 1;
+        for (send, sent) in self.undelivered.iter_mut().filter(|(_, sent)| sent.to == *name) {
+            sent.excused = true;
+            self.accepted.remove(send);
+        }
+    }
+
     fn read_entry(&mut self, entry: &Entry) {
         match &entry.what {
             What::Rested { stage } => {
@@ -105,12 +118,24 @@ impl Progress {
                     self.accepted.insert(send.clone());
                 }
             }
-            What::Posted { send, expires, .. } => {
+            What::Posted { send, to, expires, delayed, .. } => {
                 self.open.insert((entry.process.clone(), send.clone()));
-                if !expires {
+                if *expires == 0 {
                     self.shared.insert(send.clone(), (0, BTreeSet::new()));
                 }
+                if let (true, To::Clients(names)) = (delayed, to) {
+                    self.named.insert(send.clone(), names.iter().collect::<BTreeSet<_>>().len());
+                }
             }
+            What::Scheduled { send, .. } => {
+                self.open.remove(&(entry.process.clone(), send.clone()));
+                // Who else gets it shows when its time has come.
+                if let (Some(named), Some(shared)) = (self.named.remove(send), self.shared.get_mut(send)) {
+                    shared.0 = named;
+                }
+            }
+            // Such an inbox may lose anything.
+            What::Enlisting { name, change: Change::SetInbox { drops: true, .. }, .. } => self.may_go(name),
             What::Reached { send, inboxes, .. } => {
                 self.open.remove(&(entry.process.clone(), send.clone()));
                 if let Some(shared) = self.shared.get_mut(send) {
@@ -132,14 +157,7 @@ impl Progress {
                 self.accepted.remove(send);
                 self.undelivered.remove(send);
             }
-            What::Deregistering { name, .. } => {
-                self.renewed = true;
-                *self.endings.entry(name.clone()).or_default() += 1;
-                for (send, sent) in self.undelivered.iter_mut().filter(|(_, sent)| sent.to == *name) {
-                    sent.excused = true;
-                    self.accepted.remove(send);
-                }
-            }
+            What::Deregistering { name, .. } => self.may_go(name),
             What::Deregistered { name, .. } => {
                 let asked = self.endings.entry(name.clone()).or_default();
                 *asked = asked.saturating_sub(1);

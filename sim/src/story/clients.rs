@@ -51,6 +51,12 @@ fn told(what: &What) -> (Kind, String, Option<&SendKey>) {
             let text = format!("has the receipt of {send}: in {inboxes} inboxes, {full} were full");
             (Kind::Receipt, text, Some(send))
         }
+        What::Scheduled { send, due } => {
+            (Kind::Receipt, format!("has the receipt of {send}, which comes at {due} ms"), Some(send))
+        }
+        What::Kept { inbox, messages, .. } => {
+            (Kind::Client, format!("is shown {} messages that {inbox} has kept", messages.len()), None)
+        }
         What::NotReached { send, why } => (Kind::Refused, format!("{send} reached nobody: {why:?}"), Some(send)),
         What::PostUnknown { send } => (Kind::Refused, format!("does not know what became of {send}"), Some(send)),
         What::Receipted { send, acknowledged, ended } => {

@@ -177,6 +177,7 @@ impl Reader {
                     message: 0,
                     channel: None,
                     notice: None,
+                    time: 0,
                 });
                 after = position;
             }

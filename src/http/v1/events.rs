@@ -22,9 +22,9 @@ const PULSE: Duration = Duration::from_secs(1);
 /// Every so many of them looks at the disk.
 const DISK_LOOKS: u64 = 5;
 /// How long an inbox may be quiet before something is said, so that a connection that is dead is noticed.
-const QUIET: Duration = Duration::from_secs(15);
+pub(super) const QUIET: Duration = Duration::from_secs(15);
 /// After how many milliseconds a browser that lost the connection is to come again.
-const RETRY: &str = "retry: 1000\n\n";
+pub(super) const RETRY: &str = "retry: 1000\n\n";
 
 /// What the server sees and does: `status` every second, `happening` when something happens (elections, moves, damage, slow
 /// disks), `passing` with some of the messages that pass, `end` when the server stops. `Last-Event-ID` is the number of the
@@ -216,7 +216,7 @@ async fn look_again<W: World>(desk: &Desk<W>, name: &Name, look: Look) -> Result
     Ok(desk.visit()?.look(name, look).await?)
 }
 
-fn permit<W: World>(desk: &Desk<W>) -> Result<FeedPermit, Problem> {
+pub(super) fn permit<W: World>(desk: &Desk<W>) -> Result<FeedPermit, Problem> {
     desk.open_feed().ok_or_else(too_many_feeds)
 }
 
@@ -228,12 +228,12 @@ pub(super) fn too_many_feeds() -> Problem {
 }
 
 /// What a browser that comes again has seen.
-fn last_event(head: &Parts) -> Option<u64> {
+pub(super) fn last_event(head: &Parts) -> Option<u64> {
     head.headers.get("last-event-id")?.to_str().ok()?.parse().ok()
 }
 
 /// One event. JSON has no line breaks of its own.
-fn put(text: &mut String, event: &str, id: Option<u64>, data: &impl Serialize) {
+pub(super) fn put(text: &mut String, event: &str, id: Option<u64>, data: &impl Serialize) {
     if let Ok(data) = serde_json::to_string(data) {
         if let Some(id) = id {
             text.push_str(&format!("id: {id}\n"));

@@ -10,9 +10,11 @@ mod channels;
 mod clients;
 mod events;
 mod inbox;
+mod keeping;
 mod messages;
 mod model;
 mod openapi;
+mod presence;
 pub(super) mod problem;
 mod query;
 pub(super) mod reply;
@@ -72,6 +74,7 @@ async fn try_answer<W: World>(
             | Route::OpenStream
             | Route::Put(..)
             | Route::CreateChannel
+            | Route::SetInbox(_)
     );
     let (bytes, _room) = if takes_body {
         if !matches!(route, Route::Send | Route::Put(..)) {
@@ -87,6 +90,7 @@ async fn try_answer<W: World>(
         Route::Status => return Ok(clients::status(desk).await),
         Route::Events => return events::watch(desk, &head, &query).await,
         Route::InboxEvents(name) => return events::inbox(desk, name, &head, &query).await,
+        Route::PresenceEvents => return presence::watch(desk, &head, &query).await,
         _ => {}
     }
     let visit = desk.visit()?;
@@ -116,11 +120,16 @@ async fn try_answer<W: World>(
         Route::Enlisted(client) => channels::enlisted(&visit, client).await,
         Route::Subscribe(client, pattern) => channels::subscribe(&visit, client, pattern).await,
         Route::Unsubscribe(client, pattern) => channels::unsubscribe(&visit, client, pattern).await,
+        Route::InboxSettings(name) => keeping::settings(&visit, name).await,
+        Route::SetInbox(name) => keeping::set(&visit, name, &read(&bytes)?).await,
+        Route::History(name) => keeping::history(&visit, name, &query).await,
+        Route::Presence => presence::get(&visit, &query).await,
         Route::OpenApi
         | Route::Docs
         | Route::Status
         | Route::Events
         | Route::InboxEvents(_)
+        | Route::PresenceEvents
         | Route::InboxSocket(_) => Err(Problem::no_such_path()),
     };
     if answered.as_ref().is_err_and(|problem| &*problem.code == "too_large") {

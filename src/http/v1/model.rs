@@ -1,6 +1,7 @@
 //! What `/v1` takes and gives, as JSON. The OpenAPI document is made of these types: [`sending`] and [`sharing`] have those
 //! of messages on their way and of channels; here are clients and inboxes.
 
+mod keeping;
 mod sending;
 mod sharing;
 
@@ -11,6 +12,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
+pub use self::keeping::*;
 pub use self::sending::*;
 pub use self::sharing::*;
 use super::problem::Problem;

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{channels, clients, events, inbox, messages, model, report, socket};
+use super::{channels, clients, events, inbox, keeping, messages, model, presence, report, socket};
 use crate::metrics::chronicle::Happening;
 
 #[derive(OpenApi)]
@@ -21,6 +21,9 @@ use crate::metrics::chronicle::Happening;
         inbox::acknowledge,
         inbox::attach,
         inbox::detach,
+        keeping::settings,
+        keeping::set,
+        keeping::history,
         messages::open_stream,
         messages::get_stream,
         messages::put,
@@ -39,6 +42,8 @@ use crate::metrics::chronicle::Happening;
         clients::register,
         clients::get,
         clients::deregister,
+        presence::get,
+        presence::watch,
         clients::status,
         events::watch,
     ),
@@ -91,6 +96,6 @@ mod tests {
                 operations += usize::from(documented);
             }
         }
-        assert_eq!(operations, 29, "a route that is not in the document is not counted here");
+        assert_eq!(operations, 34, "a route that is not in the document is not counted here");
     }
 }

@@ -38,6 +38,11 @@ pub(super) enum Route {
     Enlisted(Name),
     Subscribe(Name, String),
     Unsubscribe(Name, String),
+    InboxSettings(Name),
+    SetInbox(Name),
+    History(Name),
+    Presence,
+    PresenceEvents,
 }
 
 /// A request that asks for nothing there is.
@@ -81,6 +86,14 @@ impl Route {
             ["clients", name, "inbox"] => get(Self::Inbox(client(name)?)),
             ["clients", name, "inbox", "events"] => get(Self::InboxEvents(client(name)?)),
             ["clients", name, "inbox", "socket"] => get(Self::InboxSocket(client(name)?)),
+            ["clients", name, "inbox", "settings"] => match method {
+                "GET" => Ok(Self::InboxSettings(client(name)?)),
+                "PUT" => Ok(Self::SetInbox(client(name)?)),
+                _ => Err(BadRoute::Method("GET, HEAD, PUT")),
+            },
+            ["clients", name, "inbox", "history"] => get(Self::History(client(name)?)),
+            ["presence"] => get(Self::Presence),
+            ["presence", "events"] => get(Self::PresenceEvents),
             ["clients", name, "inbox", "acknowledgements"] => post(Self::Acknowledge(client(name)?)),
             ["clients", name, "inbox", "reader"] => match method {
                 "POST" => Ok(Self::Attach(client(name)?)),
