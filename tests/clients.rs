@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use restante::client::{Client, Delivery, Error, Inbox, SendError};
+use restante::client::{Client, Delivery, Error, SendError};
 use restante::limits;
 use restante::wire::client::{REQUEST_KIND, Reply, Request, SendFailure};
 use restante::wire::command::{self, Command, Headers};
@@ -15,33 +15,9 @@ use restante::wire::{
     StreamId, frame,
 };
 use support::raw::Raw;
+use support::mail::{alone, registered, take};
 use support::traffic::{client, name, within};
 use support::{Cluster, wait_for};
-
-/// One server: what is asked here does not depend on how many there are.
-fn alone(arguments: &[&str]) -> Cluster {
-    let mut cluster = Cluster::prepare(1).with_arguments(arguments);
-    cluster.start_all();
-    cluster.wait_for_leader();
-    cluster
-}
-
-async fn registered(cluster: &Cluster, names: &[&str]) -> Client {
-    let client = client(&cluster.addresses(), None).await;
-    for text in names {
-        client.register(&name(text)).await.expect("it can register");
-    }
-    client
-}
-
-async fn take(inbox: &mut Inbox, count: usize) -> Vec<Delivery> {
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        let next = within("a delivery", inbox.next()).await;
-        taken.push(next.expect("the reader goes on").expect("a delivery"));
-    }
-    taken
-}
 
 fn positions(deliveries: &[Delivery]) -> Vec<u64> {
     deliveries.iter().map(|delivery| delivery.position.0).collect()

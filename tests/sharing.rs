@@ -6,42 +6,14 @@ mod support;
 use std::time::Duration;
 
 use restante::client::{
-    Client, Delivery, Error, Inbox, Message, NoDelivery, PresenceChange, Recipients, RequestError, Requester,
+    Error, Message, NoDelivery, PresenceChange, Recipients, RequestError, Requester,
     SendError, Tracked,
 };
 use restante::wire::sharing::{Fate, Unreached};
 use restante::wire::{Name, Position, Refusal, SendRefusal};
-use support::traffic::{client, name, within};
+use support::mail::{alone, bodies, registered, take};
+use support::traffic::{name, within};
 use support::{Cluster, PATIENCE, run};
-
-/// One server: what is asked here does not depend on how many there are.
-fn alone(arguments: &[&str]) -> Cluster {
-    let mut cluster = Cluster::prepare(1).with_arguments(arguments);
-    cluster.start_all();
-    cluster.wait_for_leader();
-    cluster
-}
-
-async fn registered(cluster: &Cluster, names: &[&str]) -> Client {
-    let client = client(&cluster.addresses(), None).await;
-    for text in names {
-        client.register(&name(text)).await.expect("it can register");
-    }
-    client
-}
-
-async fn take(inbox: &mut Inbox, count: usize) -> Vec<Delivery> {
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        let next = within("a delivery", inbox.next()).await;
-        taken.push(next.expect("the reader goes on").expect("a delivery"));
-    }
-    taken
-}
-
-fn bodies(deliveries: &[Delivery]) -> Vec<&str> {
-    deliveries.iter().map(|delivery| std::str::from_utf8(&delivery.body).expect("a text")).collect()
-}
 
 fn names(texts: &[&str]) -> Vec<Name> {
     texts.iter().map(|text| name(text)).collect()

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use support::http::{Http, ask, post};
+use support::traffic::{client, name, within};
 use support::{Cluster, wait_for};
 
 /// Name with labels, and value.
@@ -223,4 +224,38 @@ fn top_shows_the_cluster_without_a_terminal() {
     }
     let nobody = support::run(support::restante().args(["top", "--once", "--servers", "127.0.0.1:1"]));
     nobody.fails(4, "no server answers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_followed_through_the_logs_of_all_servers_that_it_passes() {
+    let mut cluster = Cluster::prepare(3);
+    cluster.set_environment("RESTANTE_LOG", "debug");
+    cluster.start_all();
+    let leader = cluster.wait_for_leader();
+    let homes: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
+    let reader = client(&cluster.addresses(), Some(name(&cluster.name(homes[0])))).await;
+    for who in ["alice", "bob"] {
+        reader.register(&name(who)).await.unwrap();
+    }
+    let mut inbox = reader.listen(&name("bob"), 10).await.unwrap();
+    let body = r#"{"from": "alice", "to": "bob", "text": "hello"}"#;
+    let address = cluster.address(homes[1]);
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nHost: {address}\r\nX-Request-Id: order-17\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut http = Http::connect(&address);
+    http.write(format!("{head}{body}").as_bytes());
+    assert_eq!(http.read(true).expect("an answer").status, 200);
+    within("a delivery", inbox.next()).await.expect("the reader goes on").expect("a delivery");
+    let line = |number: usize, words: &[&str]| {
+        wait_for("a line in the log", || {
+            let log = cluster.log(number);
+            log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+        })
+    };
+    let judged = line(homes[1], &["order-17", "judged", "send="]);
+    let send = judged.split_whitespace().find(|word| word.starts_with("send=")).expect("its name");
+    line(leader, &[send, "proposed"]);
+    line(homes[0], &[send, "handed to its reader", "position=1"]);
 }

@@ -259,7 +259,10 @@ impl PostOffice {
             if !found.is_empty() && (found.len() >= max_messages || bytes > max_bytes) {
                 return Some((client.id, found, true));
             }
-            found.push(self.show(client, Position(*position), kept.key));
+            let mut kept = self.show(client, Position(*position), kept.key);
+            // It is delivered to nobody any more.
+            kept.delivery.redelivered = false;
+            found.push(kept);
         }
         Some((client.id, found, false))
     }

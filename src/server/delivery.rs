@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::follow;
 use super::hub::Books;
 use super::node::Node;
 use super::outbox::OUTBOX_HIGH;
@@ -97,6 +98,7 @@ fn deliver_frame(office: &PostOffice, books: &mut Books, registration: Registrat
 fn put(books: &mut Books, registration: RegistrationId, epoch: Epoch, waiting: Vec<Waiting>, body: &[u8]) {
     let Some(id) = books.readers.get(&registration).map(|r| r.session) else { return };
     books.handed.note(waiting.len(), waiting.last().map(|w| w.delivery.time));
+    follow::handed(registration, &waiting);
     let deliveries = waiting.into_iter().map(|w| w.delivery).collect();
     if let Some(session) = books.session(id) {
         session.put(&Reply::Deliver { registration, epoch, deliveries }, body);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clients::{Outgoing, Placed, placed};
+use super::follow::SendId;
 use super::hub::OwnSend;
 use super::node::Node;
 use super::{Phase, Server, operator};
@@ -246,9 +247,9 @@ impl<W: World> Visit<W> {
                     Ok(Err(_)) => {}
                     Err(_) => return Err(Failure::Busy),
                 },
-                OwnSend::Sent(told) => match self.within(told).await {
+                OwnSend::Sent(send, told) => match self.within(told).await {
                     Ok(Ok(judged @ Ok(_))) => {
-                        tracing::debug!(from = %sender, to = %outgoing.describe(), outcome = ?judged, "judged");
+                        tracing::debug!(%send, from = %sender, to = %outgoing.describe(), outcome = ?judged, "judged");
                         return placed(judged);
                     }
                     // It was judged, once, and not taken: another stream takes it.
@@ -299,7 +300,8 @@ impl<W: World> Visit<W> {
         };
         match self.within(told).await {
             Ok(Ok(judged)) => {
-                tracing::debug!(%stream, %number, to = %outgoing.describe(), outcome = ?judged, "judged");
+                let send = SendId(stream, number);
+                tracing::debug!(%send, to = %outgoing.describe(), outcome = ?judged, "judged");
                 placed(judged)
             }
             Ok(Err(_)) | Err(_) => Err(Failure::Unknown),

@@ -16,6 +16,7 @@ mod desk;
 mod disk_watch;
 mod ear;
 mod ending;
+mod follow;
 mod forward;
 mod hub;
 mod keys;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::desk::{Failure, Visit};
+use super::follow;
 use super::node::Node;
 use crate::limits;
 use crate::post_office::{Content, Reading, Waiting, content_key, content_of};
@@ -77,6 +78,7 @@ impl<W: World> Visit<W> {
                 let _ = W::timeout(left, changed).await;
                 continue;
             }
+            follow::handed(registration, &waiting);
             let failure = Failure::Unavailable(Refusal::Stopping);
             let messages = contents(&self.node, waiting).await.ok_or(failure)?;
             // What was there and is acknowledged by now is not there any more.

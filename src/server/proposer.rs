@@ -11,6 +11,7 @@ use openraft::impls::OneshotResponder;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::follow;
 use super::node::Node;
 use crate::limits;
 use crate::raft::EntryBody;
@@ -115,6 +116,7 @@ pub(super) async fn propose<W: World>(node: Arc<Node<W>>) {
             }
             batches.push(batch);
         }
+        follow::proposed(&batches);
         let entry = batch::encode_entry(node.clock.now::<W>(), &batches);
         let (responder, result) = OneshotResponder::new_pair();
         if node.raft.client_write_ff(EntryBody(entry), Some(responder)).await.is_err() {

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::hub::SessionId;
 use super::node::Node;
-use super::{Server, backup, status};
+use super::{Server, backup, follow, status};
 use crate::limits;
 use crate::metrics::flow::Sender;
 use crate::metrics::limits::Limit;
@@ -251,6 +251,7 @@ impl<W: World> Session<W> {
                         {
                             books.route_stream(stream, self.id);
                         }
+                        follow::taken(&command);
                         // One of those that came at once is enough to see that something passes.
                         if !taken
                             && self.node.metrics.flow.is_watched()

@@ -73,6 +73,12 @@ impl Http {
         }
     }
 
+    /// The connection, of which nothing was read yet.
+    pub fn into_stream(self) -> TcpStream {
+        assert!(self.buffer.is_empty(), "something was read");
+        self.stream
+    }
+
     /// No more will be written.
     pub fn half_close(&self) {
         self.stream.shutdown(Shutdown::Write).expect("it can be closed");

@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests watch real processes from outside, on real time")]
 
 pub mod http;
+pub mod mail;
 pub mod raw;
 pub mod traffic;
 

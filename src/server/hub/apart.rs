@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, oneshot};
 
 use super::super::clients::Outgoing;
+use super::super::follow::SendId;
 use super::own_streams::{Begin, OwnStreams};
 use super::{Books, Hub, Waiter};
 use crate::post_office::PostOffice;
@@ -135,7 +136,7 @@ impl Apart {
 /// What comes of a send on one of the server's own streams.
 pub(in crate::server) enum OwnSend {
     /// It is on its way.
-    Sent(oneshot::Receiver<SendResult>),
+    Sent(SendId, oneshot::Receiver<SendResult>),
     /// The stream has to be open first.
     Opening(oneshot::Receiver<Result<(), Refusal>>),
     /// There is no room before others are answered.
@@ -165,7 +166,7 @@ impl Hub {
             Begin::Number { stream, number, confirmed } => {
                 let send = outgoing.command(stream, number, confirmed);
                 let sequence = books.batches.push_content(&send, &outgoing.content);
-                OwnSend::Sent(books.apart.sending(stream, number, sequence))
+                OwnSend::Sent(SendId(stream, number), books.apart.sending(stream, number, sequence))
             }
             Begin::Open { nonce, instead_of, opened } => {
                 if let Some(stream) = instead_of {
