@@ -14,8 +14,8 @@ use restante::wire::{
     CLIENT_MAGIC, CLIENT_VERSION, ClusterId, Epoch, Number, PEER_MAGIC, Position, Refusal, SendOutcome, SendRefusal,
     StreamId, frame,
 };
-use support::raw::Raw;
 use support::mail::{alone, registered, take};
+use support::raw::Raw;
 use support::traffic::{client, name, within};
 use support::{Cluster, wait_for};
 

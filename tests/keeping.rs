@@ -188,14 +188,19 @@ fn the_command_line_sends_for_later_sets_up_inboxes_and_replays() {
         set,
         json!({ "name": "bob", "overflow": "refuse", "keep_messages": 2, "keep_ms": 86_400_000, "kept": 0 })
     );
-    let set = cluster.run(&["inbox", "set", "bob", "--overflow", "drop-oldest", "--keep-for", "forever", "--json"]).json();
-    assert_eq!((&set["overflow"], &set["keep_messages"], &set["keep_ms"]), (&"drop-oldest".into(), &2.into(), &0.into()));
+    let set =
+        cluster.run(&["inbox", "set", "bob", "--overflow", "drop-oldest", "--keep-for", "forever", "--json"]).json();
+    assert_eq!(
+        (&set["overflow"], &set["keep_messages"], &set["keep_ms"]),
+        (&"drop-oldest".into(), &2.into(), &0.into())
+    );
     cluster.run(&["inbox", "set", "bob"]).fails(2, "--overflow");
     cluster.run(&["inbox", "set", "bob", "--keep", "100001"]).fails(2, "100001");
     cluster.run(&["inbox", "show", "nobody"]).fails(1, "no client of that name is registered");
     let sent = cluster.run(&["send", "--from", "alice", "--to", "bob", "--deliver-after", "300ms", "later"]).ok();
     assert_eq!(sent, "accepted: comes to bob in 0.30 s\n");
-    let sent = cluster.run(&["send", "--from", "alice", "--to", "bob", "--deliver-after", "300ms", "--json", "also"]).json();
+    let sent =
+        cluster.run(&["send", "--from", "alice", "--to", "bob", "--deliver-after", "300ms", "--json", "also"]).json();
     assert!(sent["deliver_at_ms"].as_u64() > Some(0) && sent["to"] == "bob" && sent["inboxes"].is_null(), "{sent}");
     for body in ["one", "two"] {
         cluster.run(&["send", "--from", "alice", "--to", "bob", body]).ok();

@@ -6,8 +6,7 @@ mod support;
 use std::time::Duration;
 
 use restante::client::{
-    Error, Message, NoDelivery, PresenceChange, Recipients, RequestError, Requester,
-    SendError, Tracked,
+    Error, Message, NoDelivery, PresenceChange, Recipients, RequestError, Requester, SendError, Tracked,
 };
 use restante::wire::sharing::{Fate, Unreached};
 use restante::wire::{Name, Position, Refusal, SendRefusal};
