@@ -245,3 +245,26 @@ fn the_console_fits_its_window_and_is_quick_with_ten_thousand_clients() {
     keep(&mut browser, &page, "docs");
     assert_eq!(browser.errors, Vec::<String>::new());
 }
+
+#[test]
+fn a_page_that_is_loaded_again_after_its_server_died_goes_on_at_another() {
+    let mut cluster = serving(3);
+    let Some(mut browser) = Browser::start() else { return };
+    let leader = cluster.wait_for_leader();
+    let here = (leader + 1) % 3;
+    register(&cluster, "alice");
+    let page = browser.open(&url(&cluster, here, "#/client/alice"), (1000, 800), false);
+    browser.wait(&page, "alice's page", &has_text("#client-words", "at home at"));
+    let kept = "caches.open('console').then((kept) => kept.keys()).then((keys) => keys.length >= 10)";
+    wait_for("its files to be kept", || (browser.value(&page, kept) == true).then_some(()));
+    browser.wait(&page, "the worker", "navigator.serviceWorker.controller");
+    cluster.kill(here);
+    browser.value(&page, "window.before = true; setTimeout(() => location.reload(), 0)");
+    browser.wait(&page, "the page to be loaded again", "window.before === undefined && document.querySelector('#via')");
+    browser.wait(&page, "it to go on", &has_text("#via", &format!("{} is gone: via", cluster.name(here))));
+    browser.wait(&page, "alice's page again", &has_text("#client-words", "at home at"));
+    send(&mut browser, &page, "alice", "to myself");
+    browser.wait(&page, "the receipt", &has_text("#messages", "accepted at position 1"));
+    browser.value(&page, "location.hash = '#/'");
+    browser.wait(&page, "the cluster", &has_text("#servers", "no answer"));
+}

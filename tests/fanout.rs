@@ -38,8 +38,8 @@ impl Cluster {
         let entry = encode_entry(Time(index), &[Batch { header, frames }]);
         let mut told = Vec::new();
         let see = &mut |effect: Effect<'_>| match effect {
-            Effect::Sent { origin, stream, number, result } => {
-                told.push(Effect::Sent { origin, stream, number, result });
+            Effect::Sent { origin, stream, number, result, repeated } => {
+                told.push(Effect::Sent { origin, stream, number, result, repeated });
             }
             Effect::Answered { origin, nonce, answer } => told.push(Effect::Answered { origin, nonce, answer }),
             Effect::Arrived { registration, position } => told.push(Effect::Arrived { registration, position }),

@@ -244,14 +244,22 @@ fn http_sends_for_later_sets_up_inboxes_and_tells_who_comes_and_goes() {
     }
     assert_eq!(call("PUT", "/clients/nobody/inbox/settings", Some(json!({}))).status, 404);
     let later = json!({ "from": "alice", "to": "bob", "text": "later", "deliver_after_ms": 300 });
-    let receipt = call("POST", "/messages", Some(later)).is(200);
+    let receipt = call("POST", "/messages", Some(later)).is(201);
     assert!(receipt["deliver_at_ms"].as_u64() > Some(0) && receipt["inboxes"] == 0, "{receipt}");
-    let sent = call("POST", "/messages", Some(json!({ "from": "alice", "to": "bob", "text": "now" }))).is(200);
-    assert!(sent["deliver_at_ms"].is_null(), "{sent}");
+    let sent = json!({ "from": "alice", "to": "bob", "text": "now" });
+    let sent = call("POST", "/messages?receipt=delivered", Some(sent)).is(201);
+    assert!(sent["deliver_at_ms"].is_null() && sent["number"] == 1, "{sent}");
     let seen = call("GET", "/clients/bob/inbox?after=1&wait=20", None).is(200);
     assert_eq!(seen["messages"][0]["text"], "later");
     let seen = call("GET", "/clients/bob/inbox", None).is(200);
     call("POST", "/clients/bob/inbox/acknowledgements", Some(seen["acknowledge"].clone())).is(200);
+    // What became of the one comes to its sender.
+    let told = call("GET", "/clients/alice/inbox?wait=20", None).is(200);
+    let notice = &told["messages"][0]["notice"];
+    assert_eq!(
+        (&notice["stream"], &notice["number"], &notice["fate"]["delivered"]),
+        (&sent["stream"], &1.into(), &true.into())
+    );
     let kept = call("GET", "/clients/bob/inbox/history?limit=1", None).is(200);
     assert_eq!((&kept["messages"][0]["text"], &kept["next"]), (&"now".into(), &2.into()));
     let kept = call("GET", "/clients/bob/inbox/history?from=2", None).is(200);

@@ -24,4 +24,14 @@ call "$base/clients/sh-bob/messages/2" | cmp - "$0"
 # What the look says is to be acknowledged is posted back.
 token=$(sed -E 's/.*"acknowledge":(\{[^}]*\}).*/\1/' <<<"$inbox")
 call -H "$json" -d "$token" "$base/clients/sh-bob/inbox/acknowledgements"
+
+# A channel reaches all who have joined it; what is for later comes by itself; what was acknowledged can be kept.
+call -H "$json" -d '{"name": "sh.news"}' "$base/channels"
+call -X PUT "$base/channels/sh.news/members/sh-bob"
+call -X PUT -H "$json" -d '{"keep_messages": 100}' "$base/clients/sh-bob/inbox/settings"
+call -H "$json" -d '{"from": "sh-alice", "to": {"channel": "sh.news"}, "text": "soon", "deliver_after_ms": 200}' "$base/messages"
+inbox=$(call "$base/clients/sh-bob/inbox?after=2&wait=10")
+token=$(sed -E 's/.*"acknowledge":(\{[^}]*\}).*/\1/' <<<"$inbox")
+call -H "$json" -d "$token" "$base/clients/sh-bob/inbox/acknowledgements"
+call "$base/clients/sh-bob/inbox/history"
 # Messages as they come (until it is interrupted): curl --no-buffer "$base/clients/sh-bob/inbox/events"

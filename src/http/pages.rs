@@ -15,8 +15,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The files of the console: paths, types and contents.
-const FILES: [(&str, &str, &str); 11] = [
+const FILES: [(&str, &str, &str); 12] = [
     ("/", "text/html; charset=utf-8", include_str!("console/index.html")),
+    // What it may serve is what stands beside it or below.
+    ("/worker.js", "text/javascript; charset=utf-8", include_str!("console/worker.js")),
     ("/console/style.css", "text/css; charset=utf-8", include_str!("console/style.css")),
     ("/console/main.js", "text/javascript; charset=utf-8", include_str!("console/main.js")),
     ("/console/store.js", "text/javascript; charset=utf-8", include_str!("console/store.js")),

@@ -3,7 +3,7 @@
 //! A cluster's every server applies every entry. What comes in through a server, and what its readers acknowledge, is that
 //! server's to count, so that the sum over the servers is the cluster's.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -19,8 +19,6 @@ use crate::wire::{Origin, Position, Refusal, RegistrationId, SendOutcome, SendRe
 pub struct Tally {
     /// Whose batches are this server's.
     origin: Origin,
-    /// A send of this server's was accepted, and whether it is a new message shows in what comes next.
-    undecided: AtomicBool,
     accepted: AtomicU64,
     repeated: AtomicU64,
     refused: AtomicU64,
@@ -34,7 +32,6 @@ impl Tally {
     pub fn new(origin: Origin) -> Self {
         Self {
             origin,
-            undecided: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -46,9 +43,8 @@ impl Tally {
     /// One effect of an entry, in their order.
     pub fn effect(&self, metrics: &Metrics, effect: &Effect<'_>) {
         match effect {
+            Effect::Sent { origin, repeated: true, .. } if *origin == self.origin => add(&self.repeated, 1),
             Effect::Sent { origin, result, .. } if *origin == self.origin => self.sent(metrics, result),
-            // What follows an accepted send, if it was not accepted before, is that an inbox grew.
-            Effect::Arrived { .. } if self.undecided.swap_plain(false) => add(&self.accepted, 1),
             Effect::Answered { origin, answer, .. } if *origin == self.origin => self.answered(metrics, answer),
             Effect::Acknowledged { registration, up_to, .. } => {
                 if let Some(known) = self.readers.lock().get_mut(registration) {
@@ -64,11 +60,10 @@ impl Tally {
     }
 
     fn sent(&self, metrics: &Metrics, result: &Result<SendOutcome, SendFailure>) {
-        self.decide();
         match result {
-            // No inbox grows, so that nothing tells a repeat.
-            Ok(SendOutcome::Reached { inboxes: 0, .. } | SendOutcome::Scheduled(_)) => add(&self.accepted, 1),
-            Ok(SendOutcome::Accepted(_) | SendOutcome::Reached { .. }) => self.undecided.store(true, Ordering::Relaxed),
+            Ok(SendOutcome::Accepted(_) | SendOutcome::Reached { .. } | SendOutcome::Scheduled(_)) => {
+                add(&self.accepted, 1);
+            }
             Ok(SendOutcome::Refused(refusal)) => {
                 add(&self.refused, 1);
                 match refusal {
@@ -90,13 +85,6 @@ impl Tally {
         }
     }
 
-    /// The last send had been accepted before, if nothing else was seen of it.
-    fn decide(&self) {
-        if self.undecided.swap_plain(false) {
-            add(&self.repeated, 1);
-        }
-    }
-
     fn answered(&self, metrics: &Metrics, answer: &Answer) {
         match answer {
             Answer::Attached { registration, acknowledged, .. } => {
@@ -113,7 +101,6 @@ impl Tally {
 
     /// An entry was applied: tells what it brought.
     pub fn applied(&self, metrics: &Metrics) {
-        self.decide();
         for (counted, counter) in [
             (&self.accepted, &metrics.accepted),
             (&self.repeated, &metrics.repeated),
@@ -131,7 +118,6 @@ impl Tally {
     /// The state was replaced by a snapshot: who reads here is not known any more.
     pub fn installed(&self) {
         self.readers.lock().clear();
-        self.undecided.store(false, Ordering::Relaxed);
     }
 }
 
@@ -155,21 +141,6 @@ fn add(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
 }
 
-trait SwapPlain {
-    /// Reads and writes in two steps, since only one task writes.
-    fn swap_plain(&self, value: bool) -> bool;
-}
-
-impl SwapPlain for AtomicBool {
-    fn swap_plain(&self, value: bool) -> bool {
-        let before = self.load(Ordering::Relaxed);
-        if before != value {
-            self.store(value, Ordering::Relaxed);
-        }
-        before
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,11 +149,11 @@ mod tests {
     const HERE: Origin = Origin { incarnation: 1, boot: 1 };
 
     fn sent(origin: Origin, result: Result<SendOutcome, SendFailure>) -> Effect<'static> {
-        Effect::Sent { origin, stream: Id(1), number: Number(1), result }
+        Effect::Sent { origin, stream: Id(1), number: Number(1), result, repeated: false }
     }
 
-    fn arrived() -> Effect<'static> {
-        Effect::Arrived { registration: Id(5), position: Position(1) }
+    fn again(result: Result<SendOutcome, SendFailure>) -> Effect<'static> {
+        Effect::Sent { origin: HERE, stream: Id(1), number: Number(1), result, repeated: true }
     }
 
     #[test]
@@ -192,13 +163,11 @@ mod tests {
         let elsewhere = Origin { incarnation: 2, boot: 1 };
         for effect in [
             sent(HERE, accepted.clone()),
-            arrived(),
-            sent(HERE, accepted.clone()),
-            sent(HERE, accepted.clone()),
-            arrived(),
-            // Another server's, whose arrival is not this one's.
+            again(accepted.clone()),
+            sent(HERE, Ok(SendOutcome::Reached { inboxes: 0, full: 0 })),
+            again(Ok(SendOutcome::Reached { inboxes: 0, full: 0 })),
+            // Another server's.
             sent(elsewhere, accepted),
-            arrived(),
             sent(HERE, Ok(SendOutcome::Refused(SendRefusal::InboxFull))),
             sent(HERE, Err(SendFailure::WindowFull { window: 1 })),
         ] {
@@ -206,7 +175,7 @@ mod tests {
         }
         tally.applied(&metrics);
         tally.applied(&metrics);
-        assert_eq!((metrics.accepted.get(), metrics.repeated.get(), metrics.refused.get()), (2, 1, 2));
+        assert_eq!((metrics.accepted.get(), metrics.repeated.get(), metrics.refused.get()), (2, 2, 2));
         assert_eq!(metrics.limits.hits(Limit::Inbox), 1);
         assert_eq!(metrics.limits.hits(Limit::StreamWindow), 1);
     }

@@ -149,7 +149,7 @@ impl PostOffice {
             Err(refusal) => SendOutcome::Refused(refusal),
         };
         self.streams.get_mut(key).push(digest, outcome);
-        tell(Effect::Sent { origin: at.origin, stream, number, result: Ok(outcome) });
+        tell(Effect::Sent { origin: at.origin, stream, number, result: Ok(outcome), repeated: false });
         if let Ok((registration, position)) = taken {
             tell(Effect::Arrived { registration, position });
         }
@@ -168,7 +168,7 @@ impl PostOffice {
     ) -> Option<(u32, u32)> {
         let Some(key) = self.streams.key(stream) else {
             let result = Err(SendFailure::StreamClosed);
-            tell(Effect::Sent { origin: at.origin, stream, number, result });
+            tell(Effect::Sent { origin: at.origin, stream, number, result, repeated: false });
             return None;
         };
         self.touch_stream(key);
@@ -181,8 +181,9 @@ impl PostOffice {
         match judgement {
             Judgement::Next => Some((key, owner)),
             Judgement::Answered(result) => {
-                self.repeats += u64::from(result.is_ok());
-                tell(Effect::Sent { origin: at.origin, stream, number, result });
+                let repeated = result.is_ok();
+                self.repeats += u64::from(repeated);
+                tell(Effect::Sent { origin: at.origin, stream, number, result, repeated });
                 None
             }
         }

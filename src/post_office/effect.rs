@@ -28,6 +28,8 @@ pub enum Effect<'a> {
         number: Number,
         /// What became of it.
         result: Result<SendOutcome, SendFailure>,
+        /// It was carried out before, and this is what became of it then.
+        repeated: bool,
     },
     /// A command with a nonce was carried out or refused.
     Answered {

@@ -64,11 +64,11 @@ impl PostOffice {
             }
             Err(Not::Busy) => {
                 let result = Err(SendFailure::Unavailable(Refusal::Busy));
-                return tell(Effect::Sent { origin: at.origin, stream, number, result });
+                return tell(Effect::Sent { origin: at.origin, stream, number, result, repeated: false });
             }
         };
         self.streams.get_mut(key).push(digest, outcome);
-        tell(Effect::Sent { origin: at.origin, stream, number, result: Ok(outcome) });
+        tell(Effect::Sent { origin: at.origin, stream, number, result: Ok(outcome), repeated: false });
         for (registration, key) in &self.fan {
             let position = Position(self.registry.get(*key).inbox.end());
             tell(Effect::Arrived { registration: *registration, position });

@@ -100,7 +100,7 @@ impl PostOffice {
     pub(super) fn collect_receipts(&mut self, at: At<'_>, stream: StreamId, up_to: u64, tell: Tell<'_>) {
         let Some(key) = self.streams.key(stream) else {
             let result = Err(SendFailure::StreamClosed);
-            return tell(Effect::Sent { origin: at.origin, stream, number: Number(0), result });
+            return tell(Effect::Sent { origin: at.origin, stream, number: Number(0), result, repeated: false });
         };
         self.touch_stream(key);
         let open = self.streams.get_mut(key);

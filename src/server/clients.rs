@@ -120,6 +120,17 @@ impl<W: World> Visit<W> {
         self.ask(nonce, &Command::Deregister { nonce, name, registration }).await.map(drop)
     }
 
+    /// Sends for somebody who has no stream, and wants to be told what becomes of it: on a stream of its own, which is closed as
+    /// soon as it is answered, so that the receipt comes into the sender's inbox. Names the stream.
+    pub async fn share_with_receipt(&self, sender: &Name, outgoing: &Outgoing) -> Result<(StreamId, Placed), Failure> {
+        let (stream, ..) = self.open_stream(sender, draw::<W>()).await?;
+        let sent = self.send((stream, Number(1), Number(0)), outgoing).await;
+        if let Err(error) = self.close_stream(stream).await {
+            tracing::debug!(%stream, ?error, "a stream was left to expire");
+        }
+        sent.map(|placed| (stream, placed))
+    }
+
     /// A client.
     pub async fn client(&self, name: &Name) -> Result<ClientRow, Failure> {
         let view = self.registration(name).await?;

@@ -56,7 +56,7 @@ fn a_sends_outcome_is_every_copys_and_a_failure_is_of_the_copy_that_came_through
     let (hub, id) = asked();
     let stream = Id(9);
     hub.lock().route_stream(stream, id);
-    let sent = |origin, result| Effect::Sent { origin, stream, number: Number(1), result };
+    let sent = |origin, result| Effect::Sent { origin, stream, number: Number(1), result, repeated: false };
     let failure = SendFailure::WindowFull { window: 2 };
     hub.effect(&sent(OTHER, Err(failure.clone())));
     assert_eq!(told(&hub, id), []);

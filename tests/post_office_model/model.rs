@@ -211,8 +211,8 @@ impl Model {
         match command {
             Command::Send { stream, number, confirmed, to } => {
                 let (stream, number) = (*stream, *number);
-                let (result, arrived) = self.send((id, stream, number), *confirmed, to, content, told);
-                told.push(Effect::Sent { origin, stream, number, result });
+                let (result, repeated, arrived) = self.send((id, stream, number), *confirmed, to, content, told);
+                told.push(Effect::Sent { origin, stream, number, result, repeated });
                 told.extend(arrived.map(|(registration, position)| Effect::Arrived { registration, position }));
             }
             Command::Post { stream, number, confirmed, to, terms } => {
@@ -232,7 +232,8 @@ impl Model {
                     }));
                 } else {
                     let (stream, number) = (*stream, Number(0));
-                    told.push(Effect::Sent { origin, stream, number, result: Err(SendFailure::StreamClosed) });
+                    let result = Err(SendFailure::StreamClosed);
+                    told.push(Effect::Sent { origin, stream, number, result, repeated: false });
                 }
             }
             Command::Confirm { stream, confirmed } => {
@@ -294,10 +295,13 @@ impl Model {
         to: &str,
         content: &[u8],
         told: &mut Told,
-    ) -> (Result<SendOutcome, SendFailure>, Option<(RegistrationId, Position)>) {
+    ) -> (Result<SendOutcome, SendFailure>, bool, Option<(RegistrationId, Position)>) {
         let (at, from) = match self.admit(stream, number, confirmed, to, content) {
             Ok(admitted) => admitted,
-            Err(result) => return (result, None),
+            Err(result) => {
+                let repeated = result.is_ok();
+                return (result, repeated, None);
+            }
         };
         let outcome = match self.named(to).map(|client| client.id) {
             None => SendOutcome::Refused(SendRefusal::NoSuchClient),
@@ -314,7 +318,7 @@ impl Model {
             SendOutcome::Accepted(position) => self.named(to).map(|client| (client.id, position)),
             _ => None,
         };
-        (Ok(outcome), arrived)
+        (Ok(outcome), false, arrived)
     }
 
     fn put(

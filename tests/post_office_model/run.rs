@@ -382,7 +382,9 @@ fn in_order(mut told: Told) -> Told {
 fn owned(effect: &Effect<'_>) -> Effect<'static> {
     match effect.clone() {
         Effect::Batch { origin, sequence, verdict } => Effect::Batch { origin, sequence, verdict },
-        Effect::Sent { origin, stream, number, result } => Effect::Sent { origin, stream, number, result },
+        Effect::Sent { origin, stream, number, result, repeated } => {
+            Effect::Sent { origin, stream, number, result, repeated }
+        }
         Effect::Answered { origin, nonce, answer } => Effect::Answered { origin, nonce, answer },
         Effect::Arrived { registration, position } => Effect::Arrived { registration, position },
         Effect::Acknowledged { registration, epoch, up_to } => Effect::Acknowledged { registration, epoch, up_to },

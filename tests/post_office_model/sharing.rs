@@ -108,7 +108,10 @@ impl Model {
         let key = format!("post {to:?} {terms:?}");
         let (at, from) = match self.admit(stream, number, confirmed, &key, content) {
             Ok(admitted) => admitted,
-            Err(result) => return told.push(Effect::Sent { origin, stream, number, result }),
+            Err(result) => {
+                let repeated = result.is_ok();
+                return told.push(Effect::Sent { origin, stream, number, result, repeated });
+            }
         };
         let sender = self.streams[at].owner;
         let mut reached: Vec<RegistrationId> = Vec::new();
@@ -191,7 +194,7 @@ impl Model {
             _ => SendOutcome::Reached { inboxes: reached.len() as u32, full },
         };
         self.streams[at].sends.push((key, content.to_vec(), outcome));
-        told.push(Effect::Sent { origin, stream, number, result: Ok(outcome) });
+        told.push(Effect::Sent { origin, stream, number, result: Ok(outcome), repeated: false });
         told.append(&mut arrived);
         if terms.receipt && refused.is_none() {
             let left = if is_later { 0 } else { reached.len() as u32 };

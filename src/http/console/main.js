@@ -39,3 +39,5 @@ setInterval(news, 1000);
 addEventListener("hashchange", () => { route(); document.getElementById("main").focus({ preventScroll: true }); });
 route();
 news();
+// Only where the browser allows it: on this machine, or by TLS.
+navigator.serviceWorker?.register("/worker.js").catch(() => {});

@@ -88,6 +88,31 @@ class Feed {
 
 const first = new Feed(location.origin);
 
+/* ---- which servers there were, for a page that is loaded again while its own is down ---- */
+
+const KNOWN = "servers";
+
+function remember() {
+  const servers = [...state.servers.values()].map(({ name, address }) => ({ name, address }));
+  const text = JSON.stringify({ home: state.home, servers });
+  try { if (localStorage.getItem(KNOWN) !== text) localStorage.setItem(KNOWN, text); } catch { /* Then it forgets. */ }
+}
+
+function recall() {
+  try {
+    const known = JSON.parse(localStorage.getItem(KNOWN) ?? "null");
+    if (!known) return;
+    state.home = known.home;
+    for (const { name, address } of known.servers) {
+      const server = { name, address, history: [] };
+      state.servers.set(name, server);
+      server.feed = name === known.home ? first : new Feed(origin(address));
+    }
+  } catch { /* What is not understood is not known. */ }
+}
+
+recall();
+
 function told(feed, status) {
   const name = status.server;
   if (feed === first) state.home = name;
@@ -116,6 +141,7 @@ function told(feed, status) {
     if (server.history.length > 60) server.history.shift();
   }
   choose();
+  remember();
   news();
 }
 

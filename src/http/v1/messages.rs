@@ -30,6 +30,7 @@ use crate::world::World;
     params(
         ("from" = Option<String>, Query, description = "The sender, if the body is the message itself.", pattern = "^[A-Za-z0-9._-]{1,64}$", min_length = 1, max_length = 64),
         ("to" = Option<String>, Query, description = "The recipient, if the body is the message itself.", pattern = "^[A-Za-z0-9._-]{1,64}$", min_length = 1, max_length = 64),
+        ("receipt" = Option<String>, Query, description = "`delivered`: what becomes of it at its recipients comes into the sender's inbox, as a notice. Not with a key.", pattern = "^(accepted|delivered)$"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes repeating safe: see above.", pattern = "^[A-Za-z0-9._:-]{1,255}$", min_length = 1, max_length = 255),
     ),
     request_body(content = MessageSchema, content_type = "application/json"),
@@ -52,7 +53,8 @@ pub(super) async fn send<W: World>(
     body: &[u8],
 ) -> Result<Reply, Problem> {
     let key = key(head)?;
-    let (from, outgoing) = match raw_type(head)? {
+    let receipt = query.choice("receipt", ["accepted", "delivered"])? == Some("delivered");
+    let (from, mut outgoing) = match raw_type(head)? {
         None => {
             // They count for nothing, and are looked at all the same.
             query.name("from")?;
@@ -65,7 +67,18 @@ pub(super) async fn send<W: World>(
             (query.needed_name("from")?, Outgoing::plain(&query.needed_name("to")?, &content))
         }
     };
-    Ok(Reply::json(StatusCode::CREATED, &share(visit, &from, key.as_deref(), &outgoing).await?))
+    if !receipt {
+        return Ok(Reply::json(StatusCode::CREATED, &share(visit, &from, key.as_deref(), &outgoing).await?));
+    }
+    if key.is_some() {
+        let detail = "a delivered receipt of a message with a key cannot be had: put it on a stream of your own";
+        return Err(Problem::invalid(detail));
+    }
+    outgoing.terms.receipt = true;
+    let sent = visit.share_with_receipt(&from, &outgoing).await;
+    let (stream, placed) = sent.map_err(|failure| Problem::of_send(failure, &outgoing.to))?;
+    let receipt = Receipt { stream: Some(stream.0), number: Some(1), ..Receipt::from(placed) };
+    Ok(Reply::json(StatusCode::CREATED, &receipt))
 }
 
 /// Sends for somebody who has no stream.
@@ -118,7 +131,7 @@ pub(super) async fn send_batch<W: World>(visit: &Visit<W>, head: &Parts, batch: 
     let outcomes = visit.send_all(&from, key.as_deref(), &sends).await?;
     let accepted = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     let outcome = |(outcome, outgoing): (Result<Placed, Failure>, &Outgoing)| match outcome.map(Receipt::from) {
-        Ok(Receipt { position, inboxes, full, deliver_at_ms }) => {
+        Ok(Receipt { position, inboxes, full, deliver_at_ms, .. }) => {
             PartOutcome { position, inboxes: Some(inboxes), full, deliver_at_ms, problem: None }
         }
         Err(failure) => {
@@ -230,7 +243,7 @@ pub(super) async fn put<W: World>(
     };
     outgoing.terms.receipt = receipt;
     let sent = visit.send((stream, number, confirmed), &outgoing).await;
-    let Receipt { position, inboxes, full, deliver_at_ms } =
+    let Receipt { position, inboxes, full, deliver_at_ms, .. } =
         sent.map(Receipt::from).map_err(|failure| Problem::of_send(failure, &outgoing.to))?;
     let receipt = NumberedReceipt { stream: stream.0, number: number.0, position, inboxes, full, deliver_at_ms };
     Ok(Reply::json(StatusCode::OK, &receipt))

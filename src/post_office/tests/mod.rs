@@ -111,7 +111,10 @@ fn acknowledge(registration: RegistrationId, epoch: u64, up_to: u64, ranges: &[(
 fn owned(effect: &Effect<'_>) -> Effect<'static> {
     match effect.clone() {
         Effect::Batch { origin, sequence, verdict } => Effect::Batch { origin, sequence, verdict },
-        Effect::Sent { origin, stream, number, result } => Effect::Sent { origin, stream, number, result },
+        // Whether it is a repeat is held against the model.
+        Effect::Sent { origin, stream, number, result, .. } => {
+            Effect::Sent { origin, stream, number, result, repeated: false }
+        }
         Effect::Answered { origin, nonce, answer } => Effect::Answered { origin, nonce, answer },
         Effect::Arrived { registration, position } => Effect::Arrived { registration, position },
         Effect::Acknowledged { registration, epoch, up_to } => Effect::Acknowledged { registration, epoch, up_to },

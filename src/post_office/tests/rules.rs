@@ -3,7 +3,7 @@ use crate::wire::client::SendFailure;
 use crate::wire::{Name, Refusal, SendOutcome, SendRefusal};
 
 fn sent(stream: StreamId, number: u64, result: Result<SendOutcome, SendFailure>) -> Effect<'static> {
-    Effect::Sent { origin: ORIGIN, stream, number: Number(number), result }
+    Effect::Sent { origin: ORIGIN, stream, number: Number(number), result, repeated: false }
 }
 
 fn accepted(position: u64) -> Result<SendOutcome, SendFailure> {

@@ -14,7 +14,7 @@ impl Books {
                     self.batch_applied(*sequence, verdict);
                 }
             }
-            Effect::Sent { origin, stream, number, result } => {
+            Effect::Sent { origin, stream, number, result, .. } => {
                 let ours = *origin == self.batches.origin;
                 if ours {
                     self.sent_apart(*stream, *number, result);

@@ -239,14 +239,21 @@ pub struct Receipt {
     /// When it comes into the inboxes, if that is later: milliseconds since 1970, by the cluster's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deliver_at_ms: Option<u64>,
+    /// If its delivered receipt was asked for: the stream that the notice will name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<u64>,
+    /// And the number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
 }
 
 impl From<Placed> for Receipt {
     fn from(placed: Placed) -> Self {
+        let nowhere = Self { position: None, inboxes: 0, full: None, deliver_at_ms: None, stream: None, number: None };
         match placed {
-            Placed::At(position) => Self { position: Some(position.0), inboxes: 1, full: None, deliver_at_ms: None },
-            Placed::In { inboxes, full } => Self { position: None, inboxes, full: Some(full), deliver_at_ms: None },
-            Placed::Later(time) => Self { position: None, inboxes: 0, full: None, deliver_at_ms: Some(time.0) },
+            Placed::At(position) => Self { position: Some(position.0), inboxes: 1, ..nowhere },
+            Placed::In { inboxes, full } => Self { inboxes, full: Some(full), ..nowhere },
+            Placed::Later(time) => Self { deliver_at_ms: Some(time.0), ..nowhere },
         }
     }
 }
