@@ -113,7 +113,7 @@ const DELAY: u8 = 2;
 impl Serialize for Terms {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let is_delayed = self.delay_ms > 0;
-        let flags = u8::from(self.receipt) * RECEIPT | u8::from(is_delayed) * DELAY;
+        let flags = (u8::from(self.receipt) * RECEIPT) | (u8::from(is_delayed) * DELAY);
         let mut fields = serializer.serialize_tuple(2 + usize::from(is_delayed))?;
         fields.serialize_element(&flags)?;
         fields.serialize_element(&self.expires_ms)?;
