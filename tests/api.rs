@@ -572,7 +572,7 @@ fn a_delivered_receipt_waits_for_its_sender_until_it_is_collected() {
     };
     let inbox = is(&call(&c, "GET", "/clients/bob/inbox", None), 200);
     is(&call(&c, "POST", "/clients/bob/inbox/acknowledgements", Some(inbox["acknowledge"].clone())), 200);
-    let fate = json!({ "acknowledged": 1, "expired": 0, "ended": 0, "delivered": true });
+    let fate = json!({ "acknowledged": 1, "expired": 0, "ended": 0, "dropped": 0, "delivered": true });
     let receipt = json!([{ "sequence": 1, "number": 1, "fate": fate }]);
     assert_eq!(is(&waiting.join().expect("an answer"), 200)["receipts"], receipt);
     assert_eq!(receipts(&a, ""), receipt, "it is told until it is collected");

@@ -229,7 +229,7 @@ fn top_shows_the_cluster_without_a_terminal() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_followed_through_the_logs_of_all_servers_that_it_passes() {
     let mut cluster = Cluster::prepare(3);
-    cluster.set_environment("RESTANTE_LOG", "debug");
+    cluster.set_environment("RESTANTE_LOG", "restante=debug");
     cluster.start_all();
     let leader = cluster.wait_for_leader();
     let homes: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
@@ -246,7 +246,7 @@ async fn a_message_is_followed_through_the_logs_of_all_servers_that_it_passes() 
     );
     let mut http = Http::connect(&address);
     http.write(format!("{head}{body}").as_bytes());
-    assert_eq!(http.read(true).expect("an answer").status, 200);
+    assert_eq!(http.read(true).expect("an answer").status, 201);
     within("a delivery", inbox.next()).await.expect("the reader goes on").expect("a delivery");
     let line = |number: usize, words: &[&str]| {
         wait_for("a line in the log", || {

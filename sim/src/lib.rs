@@ -40,6 +40,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod search;
+mod send_key;
 pub mod shrink;
 pub mod story;
 pub mod symptom;

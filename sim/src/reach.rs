@@ -115,6 +115,8 @@ pub const PLACES: &[Place] = &[
     told("a recipient was missing").rare(),
     told("a delivered receipt told"),
     told("a message expired"),
+    told("a message was accepted for later"),
+    told("a message made room for a later one").rare(),
     // Streams and readers.
     told("a stream closed"),
     told("a reader fenced"),

@@ -158,7 +158,7 @@ pub struct Handed {
 }
 
 impl Handed {
-    /// A frame of so many messages was handed over, the newest of which was accepted at `time`.
+    /// A frame of so many messages was handed over, the newest of which waits since `time`.
     pub fn note(&mut self, messages: usize, time: Option<Time>) {
         self.messages += messages as u64;
         if self.newest.len() < HANDED_MAX {

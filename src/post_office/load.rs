@@ -234,6 +234,7 @@ impl Loading {
             return Err(LoadError::Inconsistent("a message that is to come later waits in an inbox already"));
         }
         known.inboxes = 1;
+        known.extra.get_or_insert_default().due = Some(due);
         let bytes = known.content_bytes;
         if let Some(sender) = office.registry.key(sender) {
             office.registry.get_mut(sender).scheduled += 1;
@@ -356,7 +357,7 @@ impl Loading {
             extra: (channel.is_some() || record.receipt || record.notice.is_some() || record.expires.is_some()).then(
                 || {
                     let MessageRecord { receipt, notice, expires, .. } = record;
-                    Box::new(Extra { channel, receipt, notice, expires, kept: 0 })
+                    Box::new(Extra { channel, receipt, notice, expires, ..Extra::default() })
                 },
             ),
         };

@@ -48,6 +48,9 @@ pub(super) struct Extra {
     pub expires: Option<Time>,
     /// How many inboxes keep it that have acknowledged it.
     pub kept: u32,
+    /// When it is to come into the inboxes, or has come, if that is later than it was accepted. Of one that has come, a state
+    /// that was read back knows it no more: it is for what is counted, and no part of the state.
+    pub due: Option<Time>,
 }
 
 /// A message waits in one inbox less, or one keeps it no more.
@@ -80,6 +83,11 @@ impl Message {
 
     pub fn receipt(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.receipt)
+    }
+
+    /// Since when it waits.
+    pub fn since(&self) -> Time {
+        self.extra.as_ref().and_then(|extra| extra.due).unwrap_or(self.time)
     }
 
     /// How many inboxes keep it that have acknowledged it.

@@ -191,9 +191,10 @@ impl PostOffice {
         inboxes: u32,
     ) -> u32 {
         let receipt = post.terms.receipt;
-        let due = self.due(post).0;
-        let expires = (post.terms.expires_ms > 0).then(|| Time(due.saturating_add(post.terms.expires_ms)));
-        let special = receipt || channel.is_some() || expires.is_some();
+        let due = (post.terms.delay_ms > 0).then(|| self.due(post));
+        let comes = due.unwrap_or(self.time).0;
+        let expires = (post.terms.expires_ms > 0).then(|| Time(comes.saturating_add(post.terms.expires_ms)));
+        let special = receipt || channel.is_some() || expires.is_some() || due.is_some();
         let sender = self.registry.get_mut(owner);
         sender.inbox.reserved += u64::from(receipt);
         let message = Message {
@@ -207,7 +208,7 @@ impl PostOffice {
             offset: (post.content.as_ptr() as usize - at.entry.as_ptr() as usize) as u32,
             entry: NOT_HELD,
             inboxes,
-            extra: special.then(|| Box::new(Extra { channel, receipt, expires, ..Extra::default() })),
+            extra: special.then(|| Box::new(Extra { channel, receipt, expires, due, ..Extra::default() })),
         };
         if receipt {
             let (sender, stream, number) = (sender.id, post.stream, post.number);

@@ -92,6 +92,8 @@ pub struct Waiting {
     pub content: Content,
     /// Its sender is to be told when it is acknowledged.
     pub asked: bool,
+    /// Since when it waits: when it was accepted, or was to come.
+    pub since: Time,
 }
 
 /// Where a content is.
@@ -292,7 +294,7 @@ impl PostOffice {
             notice: message.notice(),
         };
         let content = self.messages.content(message).map_or(Content::Stored(message.id), Content::Memory);
-        Waiting { delivery, content, asked: message.receipt() }
+        Waiting { delivery, content, asked: message.receipt(), since: message.since() }
     }
 
     /// How many positions from `from` to `to`, both included, exist and are not acknowledged. Takes constant time unless

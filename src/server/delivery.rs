@@ -97,7 +97,7 @@ fn deliver_frame(office: &PostOffice, books: &mut Books, registration: Registrat
 
 fn put(books: &mut Books, registration: RegistrationId, epoch: Epoch, waiting: Vec<Waiting>, body: &[u8]) {
     let Some(id) = books.readers.get(&registration).map(|r| r.session) else { return };
-    books.handed.note(waiting.len(), waiting.last().map(|w| w.delivery.time));
+    books.handed.note(waiting.len(), waiting.last().map(|w| w.since));
     follow::handed(registration, &waiting);
     let deliveries = waiting.into_iter().map(|w| w.delivery).collect();
     if let Some(session) = books.session(id) {

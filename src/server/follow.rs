@@ -1,4 +1,4 @@
-//! Following one message through the logs of all servers, with `--log debug`.
+//! Following one message through the logs of all servers, with `--log restante=debug`.
 //!
 //! A send is named by its stream and its number, as `STREAM.NUMBER`, which is what every server knows of it: the home that took
 //! it (beside the request's id, if it came by HTTP), the leader that proposed it, and the home that handed it to its reader.

@@ -171,7 +171,7 @@ impl<W: World> Desk<W> {
         );
         let help = "From a batch of commands being begun here to its being applied here: what a receipt takes.";
         page.histogram("receipt_latency", help, &metrics.receipt_latency);
-        let help = "From a message being accepted to its being handed to its reader here; one of each frame.";
+        let help = "From a message being accepted, or coming due if it was for later, to its being handed to its reader here; one of each frame.";
         page.histogram("delivery_latency", help, &metrics.delivery_latency);
         let phase = self.0.phase.lock().clone();
         if let Phase::Running(node) = phase {
@@ -265,6 +265,7 @@ fn put_server(page: &mut Page, status: &Status, counts: &Counts) {
     page.gauge("streams", "Open send streams.", None, counts.totals.streams);
     page.gauge("inbox_messages", "Messages that wait, over all inboxes.", None, counts.totals.waiting);
     page.gauge("inbox_size", "Content that waits, over all inboxes.", Some(Unit::Bytes), counts.totals.waiting_bytes);
+    page.gauge("scheduled_messages", "Messages that are for later.", None, counts.totals.scheduled);
     let help = "Log entries that are kept in memory for the contents in them.";
     page.gauge("content_memory", help, Some(Unit::Bytes), counts.totals.content_bytes_in_memory);
     let help = "Commands that the server holds for its clients until they are applied.";

@@ -14,6 +14,7 @@ pub mod command;
 pub mod frame;
 pub mod peer;
 pub mod sharing;
+mod status;
 pub mod types;
 
 pub use types::*;

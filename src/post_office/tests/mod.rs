@@ -37,6 +37,8 @@ impl Log {
             effects.remove(0),
             Effect::Batch { origin: ORIGIN, sequence: self.sequence, verdict: BatchVerdict::Applied }
         );
+        // Those are held against the model, and what they are about is told besides.
+        effects.retain(|effect| !matches!(effect, Effect::Presence(_)));
         effects
     }
 
