@@ -232,6 +232,9 @@ async fn a_message_is_followed_through_the_logs_of_all_servers_that_it_passes() 
     cluster.set_environment("RESTANTE_LOG", "restante=debug");
     cluster.start_all();
     let leader = cluster.wait_for_leader();
+    for address in cluster.addresses() {
+        wait_for("a server that serves", || (ask(&address, "GET", "/health/ready", None).status == 200).then_some(()));
+    }
     let homes: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
     let reader = client(&cluster.addresses(), Some(name(&cluster.name(homes[0])))).await;
     for who in ["alice", "bob"] {

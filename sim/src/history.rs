@@ -343,6 +343,17 @@ pub enum What {
         /// Everybody who was listed.
         clients: Vec<Row>,
     },
+    /// The client was told who came or went.
+    Came {
+        /// Counts those who watch, over the whole run.
+        watcher: u64,
+        /// Who it is about.
+        name: String,
+        /// Its registration.
+        registration: u64,
+        /// What changed.
+        how: Came,
+    },
     /// A server said how it stands.
     Told {
         /// The server's name.
@@ -365,6 +376,21 @@ pub enum What {
     Died,
 }
 
+/// What changed of who is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Came {
+    /// It was registered.
+    Registered,
+    /// A reader attached.
+    Online,
+    /// Its reader is gone.
+    Offline,
+    /// It has another home.
+    Moved,
+    /// Its registration has ended.
+    Deregistered,
+}
+
 /// A client that was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -384,6 +410,7 @@ impl What {
             Self::Resent { .. } => "client.resent",
             Self::Asking { .. } => "client.asking",
             Self::Listed { .. } => "client.listed",
+            Self::Came { .. } => "client.came",
             Self::Told { .. } => "client.told",
             Self::Registered { .. } => "client.registered",
             Self::Deregistering { .. } => "client.deregistering",

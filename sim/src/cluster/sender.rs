@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 use rand::RngExt;
-use restante::client::{Client, Error, PendingReceipt, SendError, SendStream};
+use restante::client::{Client, Doubt, Error, PendingReceipt, SendError, SendStream};
 use restante::limits;
 use restante::wire::client::SendFailure;
 use restante::wire::{Name, SendRefusal};
@@ -254,6 +254,8 @@ fn write_outcome(
         }
         Ok(receipt) => What::Accepted { send, position: receipt.position.0 },
         Err(error) => match error {
+            // Nobody confirms what he has not got, so that nothing is forgotten that somebody waits for.
+            error @ SendError::Unknown(Doubt::Forgotten) => What::Refused { send, why: Why::Other(error.to_string()) },
             SendError::Unknown(_) => What::Unknown { send },
             SendError::Refused(SendRefusal::NoSuchClient) => What::Refused { send, why: Why::NoSuchClient },
             SendError::Refused(SendRefusal::InboxFull) => What::Refused { send, why: Why::InboxFull },

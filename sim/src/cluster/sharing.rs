@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use restante::client::{
-    Client, Error, Fate, InboxSettings, Message, NoDelivery, Overflow, PendingDelivery, Recipients, SendError,
+    Client, Doubt, Error, Fate, InboxSettings, Message, NoDelivery, Overflow, PendingDelivery, Recipients, SendError,
     SendStream, Tracked,
 };
 use restante::wire::client::SendFailure;
@@ -197,6 +197,11 @@ impl<W: World> Sharer<W> {
                 if let Some(delivered) = delivered {
                     self.wait_for(send, delivered);
                 }
+            }
+            // Nobody confirms what he has not got, so that nothing is forgotten that somebody waits for.
+            Err(error @ SendError::Unknown(Doubt::Forgotten)) => {
+                let why = Without::Other(error.to_string());
+                self.write(What::NotReached { send, why });
             }
             Err(SendError::Unknown(_)) => {
                 lost = true;

@@ -5,7 +5,7 @@
 //! without an answer, a registration that may have ended) is never held against anybody.
 //!
 //! Two more look at servers, since they tell of what clients cannot see: [`raft`] at their logs and votes, and
-//! [`bounded`] at their sizes. [`sharing`] says what the promises mean for what goes to many, [`schedule`] what they mean in time. [`names`] says which registration a name stood for.
+//! [`bounded`] at their sizes. [`presence`] is the part of honest that is about who comes and goes, [`sharing`] says what the promises mean for what goes to many, [`schedule`] what they mean in time. [`names`] says which registration a name stood for.
 
 pub(crate) mod available;
 pub(crate) mod bounded;
@@ -17,6 +17,7 @@ mod names;
 mod once;
 mod one_reader;
 mod order;
+mod presence;
 pub(crate) mod raft;
 mod schedule;
 mod sharing;
@@ -57,7 +58,7 @@ impl Promise {
             Self::Once => once::check(history),
             Self::Order => order::check(history),
             Self::OneReader => one_reader::check(history),
-            Self::Honest => honest::check(history, plan.mix.inbox),
+            Self::Honest => [honest::check(history, plan.mix.inbox), presence::check(history)].concat(),
             Self::Available => available::check(history, plan),
             Self::Bounded => bounded::check(history, plan.mix.inbox),
         };

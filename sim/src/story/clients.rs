@@ -74,6 +74,7 @@ fn told(what: &What) -> (Kind, String, Option<&SendKey>) {
             (Kind::Attached, format!("no longer reads the inbox of {inbox} (session {session})"), None)
         }
         What::Asking { .. } => (Kind::Client, "asks who is there".to_owned(), None),
+        What::Came { name, how, .. } => (Kind::Client, format!("is told of {name}: {how:?}"), None),
         What::Listed { clients, .. } => {
             let names: Vec<&str> = clients.iter().map(|row| row.name.as_str()).collect();
             (Kind::Client, format!("is told that these are there: {}", names.join(", ")), None)
