@@ -10,6 +10,7 @@ use restante::client::{
 };
 use restante::wire::sharing::{Fate, Unreached};
 use restante::wire::{Name, Position, Refusal, SendRefusal};
+use support::http::ask;
 use support::mail::{alone, bodies, registered, take};
 use support::traffic::{name, within};
 use support::{Cluster, PATIENCE, run};
@@ -224,6 +225,33 @@ async fn a_request_has_one_reply_in_time_or_fails() {
     let reply = cluster.run(&["request", "--from", "alice", "--to", "bob", "--json", "mirror"]).json();
     assert_eq!((&reply["body"], &reply["from"]), (&"mirror".into(), &"bob".into()));
     answering.join().expect("it ends").ok();
+}
+
+#[test]
+fn a_request_by_http_has_one_reply_in_time_or_fails_and_leaves_nothing_behind() {
+    let cluster = alone(&[]);
+    for who in ["alice", "bob"] {
+        cluster.run(&["register", who]).ok();
+    }
+    let address = cluster.address(0);
+    let request = |to: &str, wait: u32| {
+        let body = format!(r#"{{"from": "alice", "to": {to}, "text": "mirror", "headers": {{"a": "b"}}}}"#);
+        ask(&address, "POST", &format!("/v1/requests?wait={wait}"), Some(&body))
+    };
+    assert_eq!(request(r#""nobody""#, 20).status, 404, "at once");
+    assert_eq!(request(r#"["bob", "alice"]"#, 20).status, 400);
+    let late = request(r#""bob""#, 0);
+    assert!(late.status == 504 && late.text.contains("no_reply"), "{late:?}");
+    // That one is answered, too late; the next one in time.
+    let mut answers = cluster.restante(&["reply", "bob", "--exec", "cat", "--count", "2"]);
+    let answering = std::thread::spawn(move || run(&mut answers));
+    let reply = request(r#""bob""#, 20);
+    assert!(reply.status == 200 && reply.text.contains(r#""text":"mirror""#), "{reply:?}");
+    answering.join().expect("it ends").ok();
+    let who = cluster.run(&["who", "--json"]).json();
+    let names: Vec<&str> =
+        who["clients"].as_array().expect("a list").iter().filter_map(|c| c["name"].as_str()).collect();
+    assert_eq!(names, ["alice", "bob"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

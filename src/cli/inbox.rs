@@ -133,12 +133,14 @@ fn text(settings: &Settings<'_>) -> String {
     };
     let keeps = match (settings.keep_messages, settings.keep_ms) {
         (0, _) => "keeps nothing of what was acknowledged".to_owned(),
-        (messages, 0) => format!("keeps the last {} acknowledged messages", grouped(messages.into())),
-        (messages, ms) => format!(
-            "keeps the last {} acknowledged messages, for {}",
-            grouped(messages.into()),
-            span(Duration::from_millis(ms))
-        ),
+        (messages, ms) => {
+            let last = match messages {
+                1 => "the last acknowledged message".to_owned(),
+                more => format!("the last {} acknowledged messages", grouped(more.into())),
+            };
+            let time = if ms > 0 { format!(", for {}", span(Duration::from_millis(ms))) } else { String::new() };
+            format!("keeps {last}{time}")
+        }
     };
     let now = if settings.keep_messages > 0 { format!(" ({} now)", grouped(settings.kept)) } else { String::new() };
     format!("{}'s inbox {full}, and {keeps}{now}", settings.name)

@@ -10,14 +10,8 @@ use rand::Rng;
 use super::{Client, Delivery, Error, Inbox, Message, SendError, SendStream};
 use crate::limits;
 use crate::wire::Name;
+pub use crate::wire::command::{CORRELATION_ID, DEADLINE_MS, REPLY_TO};
 use crate::world::{Instant, RealWorld, World};
-
-/// The header that names the client to whom a reply is to be sent.
-pub const REPLY_TO: &str = "reply-to";
-/// The header by which a reply is told from others: the request's, repeated.
-pub const CORRELATION_ID: &str = "correlation-id";
-/// The header that says how many milliseconds the requester waits for a reply.
-pub const DEADLINE_MS: &str = "deadline-ms";
 
 /// Replies that may wait in a requester's hands.
 const WINDOW: u32 = 64;

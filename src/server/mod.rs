@@ -7,6 +7,7 @@
 //! counted); [`membership`], [`moving`] and [`operator`];
 //! [`upkeep`] and [`disk_watch`]; [`scrub`]; [`ending`]; [`status`]; [`backup`], and [`restored`] for what came of one.
 
+mod asking;
 mod backup;
 mod batches;
 mod bootstrap;
@@ -46,6 +47,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+pub(crate) use asking::{reply_name, request_headers};
 pub(crate) use clients::{Outgoing, Placed};
 pub(crate) use desk::{Desk, Failure, Moved, Place, Visit};
 pub(crate) use overview::{Counts, FeedPermit};

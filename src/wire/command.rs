@@ -313,6 +313,13 @@ impl<'a> Command<'a> {
 /// Headers of a message: names and values, in the order given.
 pub type Headers = Vec<(String, String)>;
 
+/// The header that names the client to whom a reply is to be sent.
+pub const REPLY_TO: &str = "reply-to";
+/// The header by which a reply is told from others: the request's, repeated.
+pub const CORRELATION_ID: &str = "correlation-id";
+/// The header that says how many milliseconds the requester waits for a reply.
+pub const DEADLINE_MS: &str = "deadline-ms";
+
 /// Encodes headers and body as a message's content: `headers (postcard) | body`.
 pub fn encode_content(headers: &Headers, body: &[u8]) -> Bytes {
     let mut buffer =

@@ -19,6 +19,7 @@ pub(super) mod problem;
 mod query;
 pub(super) mod reply;
 mod report;
+mod requests;
 mod route;
 mod socket;
 
@@ -69,6 +70,7 @@ async fn try_answer<W: World>(
         Route::Register
             | Route::Send
             | Route::SendBatch
+            | Route::Request
             | Route::Acknowledge(_)
             | Route::Attach(_)
             | Route::OpenStream
@@ -100,6 +102,7 @@ async fn try_answer<W: World>(
         Route::Client(name) => clients::get(&visit, name).await,
         Route::Deregister(name) => clients::deregister(&visit, name, &query).await,
         Route::Send => messages::send(&visit, &head, &query, &bytes).await,
+        Route::Request => requests::request(&visit, &query, &read(&bytes)?).await,
         Route::SendBatch => messages::send_batch(&visit, &head, &read(&bytes)?).await,
         Route::Inbox(name) => inbox::get(&visit, name, &query).await,
         Route::Message(name, position) => inbox::message(&visit, name, *position).await,

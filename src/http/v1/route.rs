@@ -17,6 +17,7 @@ pub(super) enum Route {
     Deregister(Name),
     Send,
     SendBatch,
+    Request,
     Inbox(Name),
     InboxEvents(Name),
     InboxSocket(Name),
@@ -105,6 +106,7 @@ impl Route {
             }
             ["messages"] => post(Self::Send),
             ["messages", "batch"] => post(Self::SendBatch),
+            ["requests"] => post(Self::Request),
             ["streams"] => post(Self::OpenStream),
             ["streams", stream] => {
                 let stream = Id(number(stream, "stream")?);

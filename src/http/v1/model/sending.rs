@@ -175,6 +175,11 @@ impl Sending {
 
     /// The message that is sent.
     pub fn outgoing(&self) -> Result<Outgoing, Problem> {
+        self.outgoing_with(Headers::new())
+    }
+
+    /// The same with these headers besides, in place of any of those names.
+    pub fn outgoing_with(&self, more: Headers) -> Result<Outgoing, Problem> {
         let to = self.to.recipients()?;
         for (field, value) in [("expires_after_ms", self.expires_after_ms), ("deliver_after_ms", self.deliver_after_ms)]
         {
@@ -192,7 +197,9 @@ impl Sending {
             }
             _ => return Err(Problem::invalid("a message has either `text` or `base64`")),
         };
-        let headers = self.headers.clone().unwrap_or_default().into_iter().collect();
+        let own = self.headers.iter().flatten().filter(|(name, _)| more.iter().all(|(known, _)| known != *name));
+        let mut headers: Headers = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+        headers.extend(more);
         Ok(Outgoing { to, terms, content: content(self.content_type.as_deref(), headers, &body)? })
     }
 }
@@ -236,7 +243,7 @@ pub struct Receipt {
     /// Of a channel's recipients, or of everybody: how many do without, since their inbox is full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full: Option<u32>,
-    /// When it comes into the inboxes, if that is later: milliseconds since 1970, by the cluster's clock.
+    /// When it comes into the inboxes, if that is later: milliseconds of the cluster's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deliver_at_ms: Option<u64>,
     /// If its delivered receipt was asked for: the stream that the notice will name.
@@ -291,7 +298,7 @@ pub struct PartOutcome {
     /// How many do without, since their inbox is full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full: Option<u32>,
-    /// When it comes into the inboxes, if that is later: milliseconds since 1970, by the cluster's clock.
+    /// When it comes into the inboxes, if that is later: milliseconds of the cluster's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deliver_at_ms: Option<u64>,
     /// Why it was not accepted.
@@ -339,7 +346,7 @@ pub struct NumberedReceipt {
     /// How many do without, since their inbox is full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full: Option<u32>,
-    /// When it comes into the inboxes, if that is later: milliseconds since 1970, by the cluster's clock.
+    /// When it comes into the inboxes, if that is later: milliseconds of the cluster's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deliver_at_ms: Option<u64>,
 }
