@@ -394,8 +394,12 @@ impl<W: World> Visit<W> {
             self.room().await?;
             match self.within(self.node.hub.barrier()).await {
                 Ok(Ok(())) => return Ok(()),
-                // The state was replaced by a snapshot.
-                Ok(Err(_)) => {}
+                // Clients are sent elsewhere from now on, or the state was replaced by a snapshot.
+                Ok(Err(_)) => {
+                    if let Some(reason) = self.node.hub.lock().closed_for.clone() {
+                        return Err(Failure::Unavailable(reason));
+                    }
+                }
                 Err(_) => return Err(Failure::Unavailable(Refusal::NoLeader)),
             }
         }

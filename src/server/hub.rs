@@ -242,6 +242,8 @@ impl Hub {
         if let Some(reason) = &reason {
             books.move_sessions(reason);
             books.wake();
+            // Whoever waits for one learns at once that it does not come here.
+            books.barriers.clear();
         }
         books.closed_for = reason;
         books.apart.wake_all();

@@ -12,7 +12,7 @@ use restante::client::{
 };
 use restante::wire::client::SendFailure;
 use restante::wire::{Name, Position, Refusal, SendRefusal};
-use restante::world::{BoxFuture, World};
+use restante::world::{BoxFuture, Instant, World};
 use tokio::task::JoinHandle;
 
 use super::client::{Me, Rest, chance, sleep_in_faults};
@@ -33,7 +33,7 @@ pub(super) async fn run<W: World>(
     rest: Arc<Rest>,
 ) -> Result<(), String> {
     let stages = seat.stages.clone();
-    let mut sharer = Sharer { seat, client, me, open: None, receipts: Vec::new() };
+    let mut sharer = Sharer { seat, client, me, open: None, receipts: Vec::new(), last_due: W::now() };
     for channel in CHANNELS {
         sharer.create(channel).await?;
     }
@@ -62,6 +62,8 @@ pub(super) async fn run<W: World>(
             sharer.post().await?;
         }
         if service == Stage::Calm {
+            // What is for later has come by then, so that the run does not end before.
+            W::sleep_until(sharer.last_due).await;
             sharer.look_back().await?;
             // Whatever was to be told of what became of a message is told by then, or comes into the inbox.
             for receipt in std::mem::take(&mut sharer.receipts) {
@@ -84,6 +86,8 @@ struct Sharer<W: World> {
     open: Option<(SendStream<W>, (u64, u64))>,
     /// Tasks that write down delivered receipts.
     receipts: Vec<JoinHandle<()>>,
+    /// What it has sent for later has come by then, unless the cluster's clock stands still.
+    last_due: Instant,
 }
 
 impl<W: World> Sharer<W> {
@@ -188,7 +192,10 @@ impl<W: World> Sharer<W> {
         match accepted.await {
             Ok(receipt) => {
                 match receipt.scheduled {
-                    Some(due) => self.write(What::Scheduled { send: send.clone(), due: due.0 }),
+                    Some(due) => {
+                        self.last_due = self.last_due.max(W::now() + Duration::from_millis(delay + 500));
+                        self.write(What::Scheduled { send: send.clone(), due: due.0 });
+                    }
                     None => {
                         let (inboxes, full) = (receipt.inboxes, receipt.full);
                         self.write(What::Reached { send: send.clone(), inboxes, full });

@@ -82,7 +82,8 @@ impl<'a> Check<'a> {
                 let known = self.inboxes.entry(place).or_default();
                 known.delivered.entry(*position).or_insert((send, *digest));
                 let Some(came) = came else { return };
-                let what = send.map_or_else(|| "a receipt".to_owned(), ToString::to_string);
+                // A receipt comes with whatever brought it, in the middle of an entry.
+                let Some(what) = send.map(ToString::to_string) else { return };
                 known.times.entry(*position).or_insert((came, what.clone()));
                 let expires = send.and_then(|send| self.expires.get(send)).map(|after| came + after);
                 let clock = self.asked.get(session).copied().unwrap_or(0);

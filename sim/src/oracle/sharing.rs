@@ -83,7 +83,7 @@ struct Check<'a> {
     notices: BTreeMap<(Place<'a>, u64), u64>,
     /// Somebody asked for the end of a registration.
     endings: bool,
-    /// Names whose inboxes drop their oldest.
+    /// Names whose inboxes drop their oldest: while there are any, nothing is known to be lost.
     dropping: BTreeSet<&'a str>,
     found: Vec<(Promise, String)>,
 }
@@ -221,7 +221,7 @@ impl<'a> Check<'a> {
             self.judge_places(send, post);
             self.judge_answer(send, post);
             self.judge_receipts(send, post);
-            if complete && !self.endings && !post.expires {
+            if complete && !self.endings && self.dropping.is_empty() && !post.expires {
                 self.judge_loss(send, post);
             }
         }
@@ -313,8 +313,7 @@ impl<'a> Check<'a> {
             _ => return,
         };
         let (from, to) = (post.posted, post.answered);
-        let there = self.names.all_there(from, to).map(|(name, _)| name);
-        let there: Vec<&str> = there.filter(|name| !self.dropping.contains(name)).collect();
+        let there: Vec<&str> = self.names.all_there(from, to).map(|(name, _)| name).collect();
         let certain = there.into_iter().filter(|name| match post.to {
             To::Clients(names) => names.iter().any(|one| one == name),
             To::Channel(channel) => self.gets(name, channel, from, to),
@@ -325,7 +324,7 @@ impl<'a> Check<'a> {
         if !lost.is_empty() {
             let text = format!("{send} was accepted for {inboxes} inboxes, and never came to {}", lost.join(", "));
             self.say(Promise::Durable, text);
-        } else if post.places.len() < inboxes as usize && self.dropping.is_empty() {
+        } else if post.places.len() < inboxes as usize {
             let text = format!("{send} was accepted for {inboxes} inboxes, and came to {}", post.places.len());
             self.say(Promise::Durable, text);
         }
