@@ -38,7 +38,7 @@ use crate::world::World;
         (status = 201, description = "It was accepted.", body = Receipt),
         (status = 400, description = "The body is not understood.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`not_registered`: the sender; `no_such_client`: the recipient; `no_such_channel`.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`inbox_full`; `recipients`: not all of several can be reached, and it went to none; `too_many_inboxes`; `other_content`: the key was used for another message.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`inbox_full`; `recipients`: not all of several can be reached, and it went to none; `too_many_inboxes`; `other_content`: the key was used for another message; `receipt_with_key`.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The message is too large.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "A form is no message.", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_keys`, `too_many_streams`", body = Problem, content_type = "application/problem+json"),
@@ -72,7 +72,7 @@ pub(super) async fn send<W: World>(
     }
     if key.is_some() {
         let detail = "a delivered receipt of a message with a key cannot be had: put it on a stream of your own";
-        return Err(Problem::invalid(detail));
+        return Err(Problem::new(StatusCode::CONFLICT, "receipt_with_key", detail));
     }
     outgoing.terms.receipt = true;
     let sent = visit.share_with_receipt(&from, &outgoing).await;

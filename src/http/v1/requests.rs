@@ -25,9 +25,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
     request_body(content = MessageSchema, content_type = "application/json"),
     responses(
         (status = 200, description = "The reply.", body = Message),
-        (status = 400, description = "The body is not understood, or names others than one client.", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "The body is not understood.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`not_registered`: the sender; `no_such_client`: the recipient.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`inbox_full`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`inbox_full`; `not_one_client`: a request goes to one.", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The message is too large.", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is of another type.", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_streams`, `too_many_clients`", body = Problem, content_type = "application/problem+json"),
@@ -44,7 +44,7 @@ pub(super) async fn request<W: World>(visit: &Visit<W>, query: &Query, sending: 
     let replies = reply_name::<W>(&from).ok_or_else(|| Problem::invalid("the sender's name is none"))?;
     let outgoing = sending.outgoing_with(request_headers(&replies, deadline))?;
     if !matches!(outgoing.to, Recipients::Client(_)) {
-        return Err(Problem::invalid("a request goes to one client"));
+        return Err(Problem::new(StatusCode::CONFLICT, "not_one_client", "a request goes to one client"));
     }
     let asked = visit.request(&from, &replies, &outgoing, deadline).await;
     match asked.map_err(|failure| Problem::of_send(failure, &outgoing.to))? {
