@@ -70,7 +70,8 @@ impl Journal {
         };
         let first = self.events.partition_point(|event| event.index <= since);
         let mut events: Vec<PresenceEvent> = Vec::new();
-        for event in self.events.range(first..) {
+        // Those of an entry that is still being applied are told with the rest of it.
+        for event in self.events.range(first..).take_while(|event| event.index <= up_to) {
             if events.len() >= ANSWER_MAX && events.last().is_some_and(|last| last.index != event.index) {
                 let up_to = events.last().map_or(up_to, |last| last.index);
                 return Some(Changed { up_to, events: Some(events) });

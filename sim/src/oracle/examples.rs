@@ -120,40 +120,11 @@ pub(super) fn delivered(session: u64, position: u64, number: u64) -> What {
 }
 
 /// The same delivery, marked as one that may be a repeat.
-pub(super) fn again(delivery: What) -> What {
-    match delivery {
-        What::Delivered {
-            session,
-            inbox,
-            position,
-            from,
-            number,
-            send,
-            digest,
-            message,
-            channel,
-            notice,
-            time,
-            ..
-        } => {
-            let redelivered = true;
-            What::Delivered {
-                session,
-                inbox,
-                position,
-                redelivered,
-                from,
-                number,
-                send,
-                digest,
-                message,
-                channel,
-                notice,
-                time,
-            }
-        }
-        other => other,
+pub(super) fn again(mut delivery: What) -> What {
+    if let What::Delivered { redelivered, .. } = &mut delivery {
+        *redelivered = true;
     }
+    delivery
 }
 
 pub(super) fn acknowledged(session: u64, to: u64) -> What {

@@ -150,37 +150,11 @@ mod tests {
     use super::super::examples::*;
     use super::*;
 
-    fn at(time: u64, delivery: What) -> What {
-        match delivery {
-            What::Delivered {
-                session,
-                inbox,
-                position,
-                redelivered,
-                from,
-                number,
-                send,
-                digest,
-                message,
-                channel,
-                notice,
-                ..
-            } => What::Delivered {
-                session,
-                inbox,
-                position,
-                redelivered,
-                from,
-                number,
-                send,
-                digest,
-                message,
-                channel,
-                notice,
-                time,
-            },
-            other => other,
+    fn at(accepted: u64, mut delivery: What) -> What {
+        if let What::Delivered { time, .. } = &mut delivery {
+            *time = accepted;
         }
+        delivery
     }
 
     fn posted(number: u64, expires: u64, delayed: bool) -> What {

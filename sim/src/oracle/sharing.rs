@@ -416,27 +416,11 @@ mod tests {
         }
     }
 
-    fn plainly(delivery: What) -> What {
-        match delivery {
-            What::Delivered { session, inbox, position, redelivered, from, number, send, digest, message, .. } => {
-                let (channel, notice, time) = (None, None, 0);
-                What::Delivered {
-                    session,
-                    inbox,
-                    position,
-                    redelivered,
-                    from,
-                    number,
-                    send,
-                    digest,
-                    message,
-                    channel,
-                    notice,
-                    time,
-                }
-            }
-            other => other,
+    fn plainly(mut delivery: What) -> What {
+        if let What::Delivered { channel, notice, .. } = &mut delivery {
+            (*channel, *notice) = (None, None);
         }
+        delivery
     }
 
     fn enlisting(name: &str, question: u64, change: Change) -> [What; 2] {

@@ -222,7 +222,7 @@ impl Session {
                 self.deliver(registration, epoch, deliveries, contents)?;
             }
             Reply::Acknowledged { registration, epoch, up_to } => self.acknowledged(registration, epoch, up_to),
-            Reply::Withdrawn { registration, epoch, position } => self.expired(registration, epoch, position),
+            Reply::Withdrawn { registration, epoch, position } => self.withdrawn(registration, epoch, position),
             Reply::Fenced { registration, epoch, by } => self.fenced(registration, epoch, by),
             Reply::Who { nonce, clients, more } => {
                 if let Some(asked) = self.requests.take_as(nonce, |ask| matches!(ask, Ask::Who { .. }))? {

@@ -200,8 +200,8 @@ impl Session {
         Ok(())
     }
 
-    /// A message expired that was delivered: if the application has not taken it, it is not to get it any more.
-    pub(super) fn expired(&mut self, registration: RegistrationId, epoch: Epoch, position: Position) {
+    /// A message that was delivered waits no more: if the application has not taken it, it is not to get it any more.
+    pub(super) fn withdrawn(&mut self, registration: RegistrationId, epoch: Epoch, position: Position) {
         if let Some(&key) = self.inboxes.readers.get(&(registration, epoch)) {
             self.inboxes.all[key].queue.retain(|delivery| delivery.position != position);
         }
