@@ -192,4 +192,17 @@ mod tests {
         let (up_to, events) = indexes(&journal, 2).expect("events");
         assert_eq!((up_to, events.map(|events| events.len())), (3, Some(2 * ANSWER_MAX)));
     }
+
+    #[test]
+    fn an_entry_is_told_whole_once_it_is_applied() {
+        let mut journal = Journal::default();
+        assert!(!journal.applied(7));
+        journal.note(&event(8));
+        assert_eq!(indexes(&journal, 7), None, "entry 8 may bring more");
+        journal.note(&event(8));
+        assert!(journal.applied(8));
+        assert_eq!(indexes(&journal, 7), Some((8, Some(vec![8, 8]))));
+        journal.note(&event(9));
+        assert_eq!(indexes(&journal, 7), Some((8, Some(vec![8, 8]))), "entry 9 waits until it is applied");
+    }
 }
