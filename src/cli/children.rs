@@ -75,8 +75,8 @@ pub async fn check_ports(ports: &Ports, command: &str) -> Result<(), Failure> {
 /// # Errors
 /// There are not so many.
 pub async fn free_ports(count: usize) -> Result<Ports, Failure> {
-    const FIRST: u32 = 10_000;
-    const COUNT: u32 = 20_000;
+    const FIRST: u32 = 22_000;
+    const COUNT: u32 = 8_000;
     let mut ports = Vec::new();
     for step in 0..COUNT {
         // Processes that run side by side begin at different places.

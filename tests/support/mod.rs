@@ -12,14 +12,16 @@ pub mod raw;
 pub mod traffic;
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 /// The command under test.
@@ -115,19 +117,29 @@ impl Ran {
     }
 }
 
-/// Ports that are free, from below those that the system gives to outgoing connections: a server that is down for a
-/// while must find its port free when it comes back.
+/// Ports that are free, from below those that the system gives to outgoing connections, and kept for this process as
+/// long as it lives: a server that is down for a while must find its port free when it comes back.
+///
+/// A port that was only looked at may be taken before it is used: by another test process, or by a child between its
+/// fork and its exec, which holds what its parent had open. So each is held by a socket that does not listen. It is
+/// bound before it allows others beside it, so that it fails if anybody has the port; then those that ask for
+/// `SO_REUSEADDR`, as listening servers do, and no others can share it.
 pub fn free_ports(count: usize) -> Vec<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
+    static HELD: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    // Those from 22,000 on are for clusters that the program starts by itself.
     const FIRST: u32 = 10_000;
-    const COUNT: u32 = 20_000;
+    const COUNT: u32 = 12_000;
     // Test processes that run side by side begin at different places.
     let offset = std::process::id().wrapping_mul(97) % COUNT;
     let mut ports = Vec::new();
     while ports.len() < count {
         let next = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = (FIRST + (offset + next) % COUNT) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        if socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).is_ok() {
+            socket.set_reuse_address(true).expect("an option of a socket");
+            HELD.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
             ports.push(port);
         }
     }
