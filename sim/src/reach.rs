@@ -81,6 +81,7 @@ pub const PLACES: &[Place] = &[
     told("entries that were not committed cut off").rare(),
     told("a torn tail cut").rare(),
     told("a checkpoint taken"),
+    told("a checkpoint for a quick start"),
     told("the log purged"),
     told("a snapshot sent"),
     told("a snapshot installed"),

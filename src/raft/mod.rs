@@ -4,10 +4,12 @@
 //! * [`log_store`]: its log and votes in [`crate::storage::Log`].
 //! * [`state_machine`]: its state machine is a [`crate::post_office::PostOffice`] in memory with a
 //!   [`crate::storage::Checkpoint`] behind it, which is its snapshot, too.
+//! * [`builder`]: how that is written.
 //! * [`network`]: its messages over [`link`]s; [`serve`] is the other end of them; [`outline`](outline()) tells a watcher
 //!   what they say.
 //! * [`trouble`]: what the disk did when one of them failed.
 
+mod builder;
 pub mod link;
 mod log_store;
 mod messages;

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
-use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::builder::Builder;
 use super::trouble::Trouble;
 use super::types::{EntryBody, LogId, Membership, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::post_office::{Answer, BatchVerdict, Change, Effect, PostOffice};
+use crate::post_office::{Answer, BatchVerdict, Effect, PostOffice};
 use crate::storage::{Checkpoint, SealedSnapshot, SnapshotReader, SnapshotWriter, is_full};
 use crate::wire::client::SendFailure;
 use crate::wire::{Incarnation, Name, SendOutcome, SendRefusal, frame};
@@ -37,29 +38,29 @@ pub trait Listener: Send + Sync + 'static {
 pub struct Office<W: World> {
     /// The state in memory.
     pub post_office: Mutex<PostOffice>,
-    position: Mutex<Applied>,
+    pub(super) position: Mutex<Applied>,
     /// What is durable of it.
     pub checkpoint: Checkpoint,
     /// What the disk did to it or to the log.
     pub trouble: Trouble,
-    disk: Arc<dyn Disk>,
+    pub(super) disk: Arc<dyn Disk>,
     /// Counts the cuts that were taken to be written to the checkpoint.
-    cuts: AtomicU64,
+    pub(super) cuts: AtomicU64,
     /// One flush or installation at a time.
-    writing: tokio::sync::Mutex<()>,
+    pub(super) writing: tokio::sync::Mutex<()>,
     /// One snapshot is received at a time.
     pub(super) receiving: tokio::sync::Mutex<()>,
     listener: Arc<dyn Listener>,
-    body_memory_bytes: u64,
+    pub(super) body_memory_bytes: u64,
     world: std::marker::PhantomData<W>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Applied {
-    id: Option<LogId>,
-    membership: StoredMembership,
+pub(super) struct Applied {
+    pub id: Option<LogId>,
+    pub membership: StoredMembership,
     /// Counts installed snapshots: changes taken before one must not be written after it.
-    generation: u64,
+    pub generation: u64,
 }
 
 /// What a checkpoint is of.
@@ -190,7 +191,7 @@ impl<W: World> Office<W> {
         }
     }
 
-    fn snapshot_of(checkpoint: &Checkpoint) -> io::Result<Option<Snapshot<W>>> {
+    pub(super) fn snapshot_of(checkpoint: &Checkpoint) -> io::Result<Option<Snapshot<W>>> {
         let reader = checkpoint.snapshot()?;
         let Some(meta) = reader.meta()? else { return Ok(None) };
         let meta = CheckpointMeta::decode(&meta)?;
@@ -262,25 +263,17 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
     }
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder<W>> {
-        let builder = self.get_snapshot_builder().await;
-        let disk = self.0.disk.clone();
-        let bytes: u64 = builder.changes.iter().map(Change::bytes).sum();
-        let free = W::blocking(move || disk.free_bytes()).await;
+        let builder = self.0.cut();
         // A checkpoint that finds no room would end Raft. It is put off instead: the log keeps what it would have had.
-        if !force && free.is_ok_and(|free| free < bytes.saturating_mul(2) + (2 << 20)) {
-            W::reached("a checkpoint put off");
-            tracing::warn!(bytes, "no room for a checkpoint: put off");
-            self.0.post_office.lock().changes_lost();
+        if !force && !builder.finds_room().await {
+            builder.put_off();
             return None;
         }
         Some(builder)
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder<W> {
-        let mut post_office = self.0.post_office.lock();
-        let position = self.0.position.lock().clone();
-        self.0.cuts.fetch_add(1, Ordering::Relaxed);
-        Builder { office: self.0.clone(), changes: post_office.take_changes(), position }
+        self.0.cut()
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData<W>) -> io::Result<()> {
@@ -376,46 +369,4 @@ fn place_of(effect: &Effect<'_>) -> Option<&'static str> {
 
 fn members_of(membership: &Membership) -> impl Iterator<Item = (Incarnation, Name, String)> {
     membership.nodes().map(|(incarnation, member)| (*incarnation, member.name.clone(), member.address.clone()))
-}
-
-/// Writes one cut of the state to the checkpoint.
-pub struct Builder<W: World> {
-    office: Arc<Office<W>>,
-    changes: Vec<Change>,
-    position: Applied,
-}
-
-impl<W: World> RaftSnapshotBuilder<TypeConfig<W>> for Builder<W> {
-    type SnapshotData = SnapshotData<W>;
-
-    async fn build_snapshot(&mut self) -> io::Result<Snapshot<W>> {
-        let _writing = self.office.writing.lock().await;
-        let checkpoint = &self.office.checkpoint;
-        // A snapshot that was installed since the cut was taken is ahead of it and has replaced what it changes.
-        if self.office.position.lock().generation == self.position.generation {
-            let meta = CheckpointMeta { applied: self.position.id, membership: self.position.membership.clone() };
-            let (changes, encoded, target) = (std::mem::take(&mut self.changes), meta.encode(), checkpoint.clone());
-            let flushed = W::blocking(move || target.flush(&changes, &encoded)).await;
-            let mut post_office = self.office.post_office.lock();
-            match flushed {
-                Ok(()) => {
-                    W::reached("a checkpoint taken");
-                    post_office.changes_durable();
-                    post_office.release_contents(self.office.body_memory_bytes);
-                }
-                Err(error) => {
-                    post_office.changes_lost();
-                    drop(post_office);
-                    let error = io::Error::from(error);
-                    return match Office::snapshot_of(checkpoint) {
-                        // The one before is as good as it was.
-                        Ok(Some(before)) if is_full(&error) => Ok(before),
-                        _ => self.office.trouble.note(Err(error)),
-                    };
-                }
-            }
-        }
-        let current = self.office.trouble.note(Office::snapshot_of(checkpoint))?;
-        current.ok_or_else(|| io::Error::other("a checkpoint that was just written has no position"))
-    }
 }

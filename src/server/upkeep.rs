@@ -2,12 +2,14 @@
 //! touch with the leader or its disk hangs, tells them when there are other servers, proposes ticks when something is
 //! due, hands leadership over when its disk is full or hangs, serves nobody while it is drained.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft_rt::Instant as _;
 use openraft_rt::watch::WatchReceiver as _;
 
+use super::Abort;
 use super::disk_watch::DiskWatch;
 use super::node::Node;
 use super::observer::Observer;
@@ -24,6 +26,10 @@ const LAST_RESORT: u32 = 4;
 const TICKS: u64 = 50;
 /// What a place in an inbox takes in a cut for a checkpoint, in bytes, about.
 const PLACE_BYTES: u64 = 100;
+/// A checkpoint is taken so long after the one before, or up to half as long again,
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(5);
+/// if so large a part of the log has been written since that it is taken for otherwise.
+const CHECKPOINT_PART: u64 = 64;
 /// How often a full disk is given a checkpoint.
 const FULL_DISK: Duration = Duration::from_secs(5);
 /// The longest pause before a leader whose disk stays full tries again to let another one lead.
@@ -32,7 +38,8 @@ const FULL_DISK_MAX: Duration = Duration::from_secs(300);
 /// Looks after the node for ever.
 pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
     let round = (node.settings.heartbeat / 2).max(Duration::from_millis(5));
-    let mut checkpointed_at = node.log.bytes_written();
+    let mut cleaned_at = node.log.bytes_written();
+    let mut checkpoints = Checkpoints::new::<W>(cleaned_at);
     let mut asked: Option<(u64, u64)> = None;
     let mut ticked = Time(0);
     let mut led_since: Option<Instant> = None;
@@ -81,21 +88,25 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
         if let Some((cuts, at)) = asked
             && node.office.cuts() != cuts
         {
-            checkpointed_at = at;
+            cleaned_at = at;
             asked = None;
         }
         // A message to many is small in the log and large in the checkpoint.
         let places = node.office.post_office.lock().fresh_places();
-        let since = written.saturating_sub(checkpointed_at) + places.saturating_mul(PLACE_BYTES);
+        let since = written.saturating_sub(cleaned_at) + places.saturating_mul(PLACE_BYTES);
         // A checkpoint lets log segments go: it is what makes room on a full disk.
         let no_room = node.log.disk_full() && since > 0 && W::now() - made_room > FULL_DISK;
-        if no_room || since >= node.settings.checkpoint_log_bytes || since >= memory_is_short(&node) {
+        let busy = checkpoints.is_writing();
+        if !busy && (no_room || since >= node.settings.checkpoint_log_bytes || since >= memory_is_short(&node)) {
             made_room = W::now();
             // Nothing comes of it while the one before is being written: what counts is the next cut.
             asked.get_or_insert((node.office.cuts(), written));
             if node.raft.trigger().snapshot().await.is_err() {
                 return;
             }
+            checkpoints.taken::<W>(written);
+        } else if asked.is_none() {
+            checkpoints.take_if_due(&node, written);
         }
         if leads {
             let due = node.office.post_office.lock().next_due();
@@ -110,6 +121,46 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
                 W::reached("leadership handed over for a full disk");
                 hand_over(&node, "the disk is full").await;
             }
+        }
+    }
+}
+
+/// Checkpoints between those that clean the log, so that a start has little of it to apply, however slowly it grows. They
+/// leave the log alone: a server that was away for a while catches up from it.
+struct Checkpoints {
+    /// How much log had been written when the last checkpoint of either kind was taken.
+    last: u64,
+    /// When the next one is due. Servers do it at different times, so that a majority is not held up by it.
+    due: Instant,
+    /// One that is being written.
+    writing: Option<Abort<io::Result<()>>>,
+}
+
+impl Checkpoints {
+    fn new<W: World>(log_bytes: u64) -> Self {
+        Self { last: log_bytes, due: Self::next::<W>(), writing: None }
+    }
+
+    fn next<W: World>() -> Instant {
+        let part = f64::from(rand::Rng::next_u32(&mut W::rng())) / f64::from(u32::MAX);
+        W::now() + CHECKPOINT_AFTER + CHECKPOINT_AFTER.mul_f64(part / 2.0)
+    }
+
+    fn is_writing(&self) -> bool {
+        self.writing.as_ref().is_some_and(|writing| !writing.0.is_finished())
+    }
+
+    fn taken<W: World>(&mut self, log_bytes: u64) {
+        (self.last, self.due) = (log_bytes, Self::next::<W>());
+    }
+
+    fn take_if_due<W: World>(&mut self, node: &Arc<Node<W>>, log_bytes: u64) {
+        let enough = log_bytes.saturating_sub(self.last) >= node.settings.checkpoint_log_bytes / CHECKPOINT_PART;
+        if enough && W::now() >= self.due && !self.is_writing() {
+            self.taken::<W>(log_bytes);
+            W::reached("a checkpoint for a quick start");
+            // An error is noted where it ends the server.
+            self.writing = Some(Abort(W::spawn(node.office.clone().checkpoint())));
         }
     }
 }

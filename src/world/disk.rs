@@ -107,6 +107,12 @@ pub trait File: Debug + Send + Sync + 'static {
         let _ = (offset, bytes);
     }
 
+    /// Says that these bytes will be read soon, in whatever order, so that the system can begin to read them as fast as the
+    /// medium gives them. Advice, as [`File::forget`] is.
+    fn prefetch(&self, offset: u64, bytes: u64) {
+        let _ = (offset, bytes);
+    }
+
     /// Writes all of `bytes` at `offset`, growing the file.
     ///
     /// # Errors

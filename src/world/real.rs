@@ -233,6 +233,14 @@ struct RealFile {
     path: PathBuf,
 }
 
+impl RealFile {
+    fn advise(&self, offset: u64, bytes: u64, advice: rustix::fs::Advice) {
+        if let Some(bytes) = std::num::NonZeroU64::new(bytes) {
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(bytes), advice);
+        }
+    }
+}
+
 impl File for RealFile {
     fn len(&self) -> io::Result<u64> {
         self.file.metadata().map(|m| m.len()).map_err(|e| on(e, "measure", &self.path))
@@ -243,9 +251,11 @@ impl File for RealFile {
     }
 
     fn forget(&self, offset: u64, bytes: u64) {
-        if let Some(bytes) = std::num::NonZeroU64::new(bytes) {
-            let _ = rustix::fs::fadvise(&self.file, offset, Some(bytes), rustix::fs::Advice::DontNeed);
-        }
+        self.advise(offset, bytes, rustix::fs::Advice::DontNeed);
+    }
+
+    fn prefetch(&self, offset: u64, bytes: u64) {
+        self.advise(offset, bytes, rustix::fs::Advice::WillNeed);
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

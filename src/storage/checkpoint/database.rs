@@ -21,6 +21,9 @@ const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"format";
 const META_KEY: &[u8] = b"meta";
 const CRC_BYTES: usize = 4;
+/// Of a file that is opened, so many bytes are read ahead. What is read ahead takes memory until it is used, and of a very
+/// large file much may be free pages.
+const PREFETCH_BYTES_MAX: u64 = 512 << 20;
 
 /// An open redb file.
 #[derive(Debug)]
@@ -69,7 +72,10 @@ impl RedbFile {
         let detached = Arc::new(AtomicBool::new(false));
         let file = disk.open(path, OpenMode::Existing)?;
         // What the disk has counts, not what the system remembers of a write whose sync failed.
-        file.forget(0, file.len()?);
+        let bytes = file.len()?;
+        file.forget(0, bytes);
+        // redb reads page after page, in the order of its trees and not of the file.
+        file.prefetch(0, bytes.min(PREFETCH_BYTES_MAX));
         let blocks = Arc::new(Blocks::new(file));
         let backend = Backend::new(blocks.clone(), detached.clone());
         let database = contain(|| {
