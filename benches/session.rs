@@ -20,7 +20,9 @@ use crate::client::{ClientSettings, Message};
 use crate::wire::client::{Delivery, REPLY_KIND, Reply};
 use crate::wire::command::{self, Command};
 use crate::wire::frame::{self, Frame};
-use crate::wire::{CLIENT_MAGIC, ClusterId, Epoch, Id, Name, Nonce, Number, Position, SendOutcome, ServerAddress, Time};
+use crate::wire::{
+    CLIENT_MAGIC, ClusterId, Epoch, Id, Name, Nonce, Number, Position, SendOutcome, ServerAddress, Time,
+};
 
 const MESSAGES: u64 = 1024;
 const WINDOW: u64 = 64;
@@ -130,7 +132,8 @@ fn deliveries_and_acknowledgements(bencher: Bencher<'_, '_>) {
         content.extend_from_slice(&command::encode_content(&Vec::new(), &[0; 256]));
     }
     let content = content.freeze();
-    let frames: Vec<Frame> = (0..MESSAGES / WINDOW).map(|n| deliver(n * WINDOW, registration, epoch, &content)).collect();
+    let frames: Vec<Frame> =
+        (0..MESSAGES / WINDOW).map(|n| deliver(n * WINDOW, registration, epoch, &content)).collect();
     bencher.counter(ItemsCount::new(MESSAGES)).with_inputs(listening).bench_values(|mut at| {
         let mut out = BytesMut::with_capacity(4 << 10);
         for frame in &frames {

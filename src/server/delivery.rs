@@ -111,11 +111,16 @@ pub(super) async fn fetch<W: World>(node: Arc<Node<W>>, fetch: Fetch) {
     let Fetch { registration, epoch, waiting } = fetch;
     let checkpoint = node.office.checkpoint.clone();
     let read = W::blocking(move || {
+        let stored = waiting.iter().filter_map(|message| match &message.content {
+            Content::Memory(_) => None,
+            Content::Stored(id) => Some(content_key(*id)),
+        });
+        let mut stored = checkpoint.get_all(&stored.collect::<Vec<_>>())?.into_iter();
         let mut body = BytesMut::new();
         for message in &waiting {
             let content: Bytes = match &message.content {
                 Content::Memory(bytes) => bytes.clone(),
-                Content::Stored(id) => match checkpoint.get(&content_key(*id))? {
+                Content::Stored(_) => match stored.next().flatten() {
                     Some(value) => content_of(&value).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?,
                     // Acknowledged since, and a checkpoint was written without it: the reader skips its place.
                     None => return Ok(None),

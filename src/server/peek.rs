@@ -140,11 +140,16 @@ pub(super) async fn contents<W: World>(node: &Node<W>, waiting: Vec<Waiting>) ->
     let stored = waiting.iter().any(|message| matches!(message.content, Content::Stored(_)));
     let checkpoint = node.office.checkpoint.clone();
     let read = move || {
+        let keys = waiting.iter().filter_map(|message| match &message.content {
+            Content::Memory(_) => None,
+            Content::Stored(id) => Some(content_key(*id)),
+        });
+        let mut values = checkpoint.get_all(&keys.collect::<Vec<_>>())?.into_iter();
         let mut found = Vec::with_capacity(waiting.len());
         for Waiting { delivery, content, .. } in waiting {
             let content = match content {
                 Content::Memory(bytes) => Some(bytes),
-                Content::Stored(id) => match checkpoint.get(&content_key(id))? {
+                Content::Stored(_) => match values.next().flatten() {
                     Some(value) => Some(content_of(&value).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?),
                     None => None,
                 },

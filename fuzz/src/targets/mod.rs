@@ -1,4 +1,4 @@
-//! One file per target.
+//! One file per target, and [`wild`] with replies for one.
 
 mod backup;
 mod checkpoint;
@@ -11,6 +11,7 @@ mod post_office;
 mod records;
 mod session;
 mod snapshot;
+mod wild;
 mod wire;
 
 pub use self::backup::backup;

@@ -7,14 +7,12 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::BytesMut;
 use restante::limits;
-use restante::wire::client::{self, ClientRow, REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure, StatusDetail};
+use restante::wire::client::{REPLY_KIND, REQUEST_KIND, Reply, Request, SendFailure, StatusDetail};
 use restante::wire::command::{self, Command};
 use restante::wire::frame::{self, Frame};
-use restante::wire::{
-    CLIENT_MAGIC, ClusterId, Epoch, Id, Name, Nonce, Number, Position, Refusal, SendOutcome, SendRefusal,
-    ServerAddress, Time,
-};
+use restante::wire::{CLIENT_MAGIC, ClusterId, Nonce, Position, SendOutcome};
 
+use super::wild::{Wild, address, id, name};
 use crate::client::session::{Answer, Next, Operation, Output, Sending, Session};
 use crate::client::{ClientSettings, Message};
 
@@ -64,143 +62,6 @@ enum Step {
         kind: u8,
         payload: Vec<u8>,
     },
-}
-
-/// A reply; its nonce is one of the last that the session sent.
-#[derive(Debug, Arbitrary)]
-enum Wild {
-    Welcome {
-        cluster: Option<u8>,
-        server: u8,
-        servers: Vec<u8>,
-    },
-    Pong(u64),
-    Move(WildRefusal),
-    Refused(Option<u8>, WildRefusal),
-    Registered(u8, u8),
-    Deregistered(u8),
-    Opened {
-        nonce: u8,
-        stream: u8,
-        registration: u8,
-    },
-    Closed(u8),
-    Receipts {
-        stream: u8,
-        first: u8,
-        outcomes: Vec<u8>,
-    },
-    /// Of what is expected next, so that sends get anywhere.
-    NextReceipts {
-        stream: u8,
-        count: u8,
-    },
-    Failed {
-        stream: u8,
-        number: u8,
-        reason: WildFailure,
-    },
-    Attached {
-        nonce: u8,
-        registration: u8,
-        epoch: u8,
-        acknowledged: u8,
-    },
-    Detached(u8),
-    Deliver {
-        registration: u8,
-        epoch: u8,
-        positions: Vec<u8>,
-        content_bytes: u8,
-        contents: Vec<u8>,
-    },
-    Acknowledged {
-        registration: u8,
-        epoch: u8,
-        up_to: u64,
-    },
-    Fenced {
-        registration: u8,
-        epoch: u8,
-        by: Option<u8>,
-    },
-    Who {
-        nonce: u8,
-        clients: Vec<u8>,
-        more: bool,
-    },
-    Done(u8),
-    Servers(Vec<u8>),
-}
-
-#[derive(Debug, Arbitrary)]
-enum WildRefusal {
-    NotRegistered,
-    RegistrationEnded,
-    AlreadyRegistered,
-    NoLeader,
-    DiskFull,
-    Stopping,
-    EpochMoved(u8),
-    TooManyClients,
-    TooManyStreams,
-    Version,
-    WrongCluster,
-    Malformed,
-}
-
-#[derive(Debug, Arbitrary)]
-enum WildFailure {
-    Gap(u8),
-    StreamClosed,
-    OtherContent,
-    AlreadyAnswered,
-    WindowFull(u32),
-    Unavailable(WildRefusal),
-}
-
-fn name(n: u8) -> Name {
-    Name::new(&format!("name{}", n % 4)).expect("a name")
-}
-
-fn id(n: u8) -> Id {
-    Id(u64::from(n % 5))
-}
-
-fn address(n: u8) -> ServerAddress {
-    ServerAddress { name: name(n), address: format!("{}:1", n % 6) }
-}
-
-impl WildRefusal {
-    fn refusal(self) -> Refusal {
-        match self {
-            Self::NotRegistered => Refusal::NotRegistered,
-            Self::RegistrationEnded => Refusal::RegistrationEnded,
-            Self::AlreadyRegistered => Refusal::AlreadyRegistered { registration: id(1) },
-            Self::NoLeader => Refusal::NoLeader,
-            Self::DiskFull => Refusal::DiskFull,
-            Self::Stopping => Refusal::Stopping,
-            Self::EpochMoved(current) => Refusal::EpochMoved { current: Epoch(current.into()) },
-            Self::TooManyClients => Refusal::TooManyClients { quota: 1 },
-            Self::TooManyStreams => Refusal::TooManyStreams { quota: 1 },
-            Self::Version => Refusal::Version { speaks: 9, asked: 1 },
-            Self::WrongCluster => Refusal::WrongCluster { actual: ClusterId(9), expected: ClusterId(7) },
-            Self::Malformed => Refusal::Malformed("because".into()),
-        }
-    }
-}
-
-impl WildFailure {
-    fn failure(self) -> SendFailure {
-        match self {
-            Self::Gap(expected) => SendFailure::Gap { expected: Number(expected.into()) },
-            Self::StreamClosed => SendFailure::StreamClosed,
-            Self::OtherContent => SendFailure::OtherContent,
-            Self::AlreadyAnswered => SendFailure::AlreadyAnswered,
-            Self::WindowFull(window) => SendFailure::WindowFull { window },
-            Self::Unavailable(refusal) => SendFailure::Unavailable(refusal.refusal()),
-        }
-    }
 }
 
 /// The session, what surrounds it, and what an onlooker knows.
@@ -437,107 +298,13 @@ impl Run {
                 self.session.operate(now, operation, token);
             }
             Step::Close => self.session.close(now),
-            Step::Reply(wild) => self.wild(wild),
+            Step::Reply(wild) => {
+                let (reply, contents) = wild.reply(&self.nonces, &self.settled);
+                self.reply(&reply, &contents);
+            }
             Step::Bytes(payload) => self.frame(&Frame { kind: REPLY_KIND, payload: payload.into() }),
             Step::Frame { kind, payload } => self.frame(&Frame { kind, payload: payload.into() }),
         }
-    }
-
-    fn wild(&mut self, wild: Wild) {
-        // Mostly late ones, which are the ones that wait.
-        let nonces = &self.nonces;
-        let nonce = |n: u8| nonces.iter().rev().nth(usize::from(n % 6)).copied().unwrap_or_default();
-        let names = |names: Vec<u8>| names.into_iter().take(70).map(address).collect::<Vec<_>>();
-        let outcome = |n: u8| match n {
-            0 => SendOutcome::Refused(SendRefusal::InboxFull),
-            1 => SendOutcome::Refused(SendRefusal::NoSuchClient),
-            n => SendOutcome::Accepted(Position(n.into())),
-        };
-        let mut contents = Vec::new();
-        let reply = match wild {
-            Wild::Welcome { cluster, server, servers } => Reply::Welcome {
-                cluster: cluster.map(|n| ClusterId((n % 3).into())),
-                server: name(server),
-                servers: names(servers),
-            },
-            Wild::Pong(n) => Reply::Pong(n),
-            Wild::Move(reason) => Reply::Move { reason: reason.refusal() },
-            Wild::Refused(n, refusal) => Reply::Refused { nonce: n.map(nonce), refusal: refusal.refusal() },
-            Wild::Registered(n, registration) => Reply::Registered { nonce: nonce(n), registration: id(registration) },
-            Wild::Deregistered(n) => Reply::Deregistered { nonce: nonce(n) },
-            Wild::Opened { nonce: n, stream, registration } => {
-                Reply::StreamOpened { nonce: nonce(n), stream: id(stream), registration: id(registration) }
-            }
-            Wild::Closed(n) => Reply::StreamClosed { nonce: nonce(n) },
-            Wild::Receipts { stream, first, outcomes } => Reply::Receipts {
-                stream: id(stream),
-                first: Number(first.into()),
-                outcomes: outcomes.into_iter().map(outcome).collect(),
-            },
-            Wild::NextReceipts { stream, count } => {
-                let stream = id(stream);
-                let next = (1..).find(|number| !self.settled.contains(&(stream.0, *number))).unwrap_or(1);
-                let positions = (0..u64::from(count % 6)).map(|n| SendOutcome::Accepted(Position(next + n)));
-                Reply::Receipts { stream, first: Number(next), outcomes: positions.collect() }
-            }
-            Wild::Failed { stream, number, reason } => {
-                Reply::SendFailed { stream: id(stream), number: Number(number.into()), reason: reason.failure() }
-            }
-            Wild::Attached { nonce: n, registration, epoch, acknowledged } => Reply::Attached {
-                nonce: nonce(n),
-                registration: id(registration),
-                epoch: Epoch((epoch % 5).into()),
-                acknowledged: Position(acknowledged.into()),
-            },
-            Wild::Detached(n) => Reply::Detached { nonce: nonce(n) },
-            Wild::Deliver { registration, epoch, positions, content_bytes, contents: bytes } => {
-                contents = bytes;
-                let deliveries = positions.into_iter().map(|position| client::Delivery {
-                    position: Position(position.into()),
-                    message: id(position),
-                    from: name(position),
-                    stream: id(1),
-                    number: Number(position.into()),
-                    time: Time(0),
-                    redelivered: position % 2 == 0,
-                    content_bytes: (content_bytes % 4).into(),
-                    channel: None,
-                    notice: None,
-                });
-                let deliveries: Vec<_> = deliveries.collect();
-                if content_bytes < 200 {
-                    // As many contents as they say.
-                    contents.resize(deliveries.iter().map(|d| d.content_bytes as usize).sum(), 0);
-                }
-                Reply::Deliver { registration: id(registration), epoch: Epoch((epoch % 5).into()), deliveries }
-            }
-            Wild::Acknowledged { registration, epoch, up_to } => Reply::Acknowledged {
-                registration: id(registration),
-                epoch: Epoch((epoch % 5).into()),
-                up_to: Position(up_to),
-            },
-            Wild::Fenced { registration, epoch, by } => Reply::Fenced {
-                registration: id(registration),
-                epoch: Epoch((epoch % 5).into()),
-                by: by.map(|n| Epoch((n % 5).into())),
-            },
-            Wild::Who { nonce: n, clients, more } => {
-                let row = |n| ClientRow {
-                    name: name(n),
-                    registration: id(n),
-                    home: name(n),
-                    online: more,
-                    last_seen: Time(0),
-                    waiting: 0,
-                    waiting_bytes: 0,
-                    streams: 0,
-                };
-                Reply::Who { nonce: nonce(n), clients: clients.into_iter().map(row).collect(), more }
-            }
-            Wild::Done(n) => Reply::Done { nonce: nonce(n) },
-            Wild::Servers(servers) => Reply::Servers { servers: names(servers) },
-        };
-        self.reply(&reply, &contents);
     }
 
     fn reply(&mut self, reply: &Reply, contents: &[u8]) {
