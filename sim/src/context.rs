@@ -427,8 +427,13 @@ impl Context {
     /// Keeps an event that the current host's code told of.
     pub(crate) fn keep_observed(&self, kind: &'static str, detail: String) {
         let detail: Rc<str> = detail.into();
-        self.news.borrow_mut().push((self.current_name(), kind, detail.clone()));
+        self.tell_runner(kind, detail.clone());
         self.observed.borrow_mut().insert((self.current.get(), kind), detail);
+    }
+
+    /// Passes on to the runner an event that the current host's code told of.
+    pub(crate) fn tell_runner(&self, kind: &'static str, detail: Rc<str>) {
+        self.news.borrow_mut().push((self.current_name(), kind, detail));
     }
 
     /// Forgets what a host's code told of in an earlier life, apart from what it did to its state: that lasts.

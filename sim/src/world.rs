@@ -57,6 +57,8 @@ impl TryRng for SimRng {
 impl World for SimWorld {
     type Rng = SimRng;
 
+    const WATCHED: bool = true;
+
     fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -122,6 +124,10 @@ impl World for SimWorld {
     fn observe(event: impl FnOnce() -> Observed) {
         context::with(|run| {
             let Observed { kind, who, detail } = event();
+            // Whole entries and all that came of them: they are judged, and not worth a line of the trace each.
+            if matches!(kind, "entry" | "founded") {
+                return run.tell_runner(kind, detail.into());
+            }
             run.trace(&Event { kind, subject: who.as_deref().unwrap_or(""), fields: &[], text: &detail });
             run.keep_observed(kind, detail);
         });

@@ -8,6 +8,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -21,7 +23,7 @@ use super::types::{EntryBody, LogId, Membership, Snapshot, SnapshotMeta, StoredM
 use crate::post_office::{Answer, BatchVerdict, Effect, PostOffice};
 use crate::storage::{Checkpoint, SealedSnapshot, SnapshotReader, SnapshotWriter, is_full};
 use crate::wire::client::SendFailure;
-use crate::wire::{Incarnation, Name, SendOutcome, SendRefusal, frame};
+use crate::wire::{Incarnation, Name, Quotas, SendOutcome, SendRefusal, frame};
 use crate::world::{Disk, Event, World};
 
 /// Who is told what applying did. Called with the office's lock held: it may lock its own state, and must not wait.
@@ -226,7 +228,11 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
                     EntryPayload::Blank => {}
                     EntryPayload::Normal(EntryBody(body)) => {
                         let repeats = post_office.repeats();
+                        let mut told = String::new();
                         let applied = post_office.apply_entry(id.index, &body, &mut |effect| {
+                            if W::WATCHED {
+                                told.push_str(&format!("\n{effect:?}"));
+                            }
                             servers_changed |= effect.changes_servers();
                             place_of(&effect).into_iter().for_each(W::reached);
                             office.listener.effect(effect);
@@ -234,6 +240,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
                         applied.map_err(|e| {
                             io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {e}", id.index))
                         })?;
+                        W::observe(|| describe_entry(id.index, &body, &told));
                         if post_office.repeats() > repeats {
                             W::reached("a repeated send got its first outcome");
                         }
@@ -243,6 +250,7 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
                             W::reached("two memberships at once");
                         }
                         let quotas = membership.nodes().find_map(|(_, member)| member.quotas);
+                        W::observe(|| describe_founding(post_office.applied(), quotas, &membership));
                         post_office.founded_by(members_of(&membership), quotas);
                         office.position.lock().membership = StoredMembership::new(Some(id), membership);
                         servers_changed = true;
@@ -365,6 +373,26 @@ fn place_of(effect: &Effect<'_>) -> Option<&'static str> {
         Effect::Sent { result: Ok(SendOutcome::Scheduled(_)), .. } => "a message was accepted for later",
         _ => return None,
     })
+}
+
+/// An entry and what came of it, a line for each effect, for whoever watches.
+fn describe_entry(index: u64, entry: &Bytes, told: &str) -> Event {
+    let detail = format!("index={index} entry={}{told}", STANDARD.encode(entry));
+    Event { kind: "entry", who: None, detail }
+}
+
+/// Who founds a cluster with what, for whoever watches. `applied`: the last entry that the state has already.
+fn describe_founding(applied: u64, quotas: Option<Quotas>, membership: &Membership) -> Event {
+    let mut detail = format!("applied={applied}");
+    if let Some(quotas) = quotas {
+        let mut bytes = bytes::BytesMut::new();
+        frame::put_postcard(&mut bytes, &quotas);
+        detail.push_str(&format!(" quotas={}", STANDARD.encode(&bytes)));
+    }
+    for (incarnation, name, address) in members_of(membership) {
+        detail.push_str(&format!("\n{incarnation} {name} {address}"));
+    }
+    Event { kind: "founded", who: None, detail }
 }
 
 fn members_of(membership: &Membership) -> impl Iterator<Item = (Incarnation, Name, String)> {

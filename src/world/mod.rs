@@ -31,6 +31,9 @@ pub trait World: Debug + Clone + Copy + Default + Eq + Ord + Send + Sync + 'stat
     /// Random numbers: from the operating system in production, from the plan in the simulator.
     type Rng: rand::Rng + Send;
 
+    /// Whether somebody watches what [`World::observe`] tells: only then is it worth gathering.
+    const WATCHED: bool = false;
+
     /// Starts a task. The only way to start one.
     fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
     where

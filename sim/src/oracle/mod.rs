@@ -4,8 +4,8 @@
 //! that is not complete is judged by what it shows: what may still come is not missing yet. What nobody knows (a send
 //! without an answer, a registration that may have ended) is never held against anybody.
 //!
-//! Two more look at servers, since they tell of what clients cannot see: [`raft`] at their logs and votes, and
-//! [`bounded`] at their sizes. [`presence`] is the part of honest that is about who comes and goes, [`sharing`] says what the promises mean for what goes to many, [`schedule`] what they mean in time. [`names`] says which registration a name stood for.
+//! Three more look at servers, since they tell of what clients cannot see: [`raft`] at their logs and votes, [`office`] at
+//! what came of each entry, and [`bounded`] at their sizes. [`presence`] is the part of honest that is about who comes and goes, [`sharing`] says what the promises mean for what goes to many, [`schedule`] what they mean in time. [`names`] says which registration a name stood for.
 
 pub(crate) mod available;
 pub(crate) mod bounded;
@@ -14,6 +14,7 @@ mod durable;
 mod examples;
 mod honest;
 mod names;
+pub(crate) mod office;
 mod once;
 mod one_reader;
 mod order;

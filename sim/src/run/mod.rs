@@ -23,6 +23,7 @@ use self::hosts::Hosts;
 use self::progress::Progress;
 use crate::context::{Context, Panicked};
 use crate::history::{History, Journal};
+use crate::oracle::office::Office;
 use crate::oracle::raft::Raft;
 use crate::oracle::{self, Promise, Violation};
 use crate::plan::{Millis, Plan};
@@ -127,6 +128,7 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
         scenario,
         plan: plan.clone(),
         raft: Raft::default(),
+        office: Office::default(),
     };
     let ended = catch_unwind(AssertUnwindSafe(|| runner.run())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -205,6 +207,7 @@ pub(super) struct Runner<'a> {
     scenario: &'a dyn Scenario,
     plan: Arc<Plan>,
     raft: Raft,
+    office: Office,
 }
 
 impl Runner<'_> {
@@ -246,6 +249,7 @@ impl Runner<'_> {
         for (host, kind, detail) in self.context.take_news() {
             if self.scenario.serves_with_a_majority() {
                 self.raft.read(&host, kind, &detail).map_err(Verdict::Disagreement)?;
+                self.office.read(&host, kind, &detail).map_err(|broken| Verdict::Safety(vec![broken]))?;
             }
             if kind == "sizes" {
                 let broken = |text| Verdict::Safety(vec![Violation { promise: Promise::Bounded, text }]);

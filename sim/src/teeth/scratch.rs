@@ -13,12 +13,13 @@ use super::Patches;
 use super::patch::Files;
 
 /// What of a tree the simulator is built from.
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 11] = [
     "Cargo.toml",
     "Cargo.lock",
     "README.md",
     "src",
     "benches",
+    "tests/post_office_model",
     "sim/Cargo.toml",
     "sim/src",
     "fuzz/Cargo.toml",
