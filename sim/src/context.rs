@@ -120,6 +120,8 @@ pub(crate) struct Context {
     wires: RefCell<Vec<Weak<Wire>>>,
     /// The latest observed event of each host and kind.
     observed: RefCell<BTreeMap<(HostIndex, &'static str), Rc<str>>>,
+    /// The last log entry of which a server has been asked to tell what came of it.
+    told_entry: Cell<u64>,
     /// The observed events that the runner has not looked at yet.
     news: RefCell<Vec<News>>,
 }
@@ -172,6 +174,7 @@ impl Context {
             panics: RefCell::default(),
             wires: RefCell::default(),
             observed: RefCell::default(),
+            told_entry: Cell::new(0),
             news: RefCell::default(),
         });
         let runner = context.add_host("-");
@@ -429,6 +432,15 @@ impl Context {
         let detail: Rc<str> = detail.into();
         self.tell_runner(kind, detail.clone());
         self.observed.borrow_mut().insert((self.current.get(), kind), detail);
+    }
+
+    /// Whether nobody has told of this entry yet.
+    pub(crate) fn wants_entry(&self, index: u64) -> bool {
+        let wanted = index > self.told_entry.get();
+        if wanted {
+            self.told_entry.set(index);
+        }
+        wanted
     }
 
     /// Passes on to the runner an event that the current host's code told of.

@@ -57,8 +57,6 @@ impl TryRng for SimRng {
 impl World for SimWorld {
     type Rng = SimRng;
 
-    const WATCHED: bool = true;
-
     fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -119,6 +117,10 @@ impl World for SimWorld {
 
     fn unix_millis() -> u64 {
         context::expect(|run| run.unix_millis())
+    }
+
+    fn wants_entry(index: u64) -> bool {
+        context::with(|run| run.wants_entry(index)).unwrap_or(false)
     }
 
     fn observe(event: impl FnOnce() -> Observed) {

@@ -203,7 +203,7 @@ impl Serve {
             clients: self.clients,
             stream_idle_ms: self.stream_idle.as_millis().try_into().unwrap_or(u64::MAX),
         };
-        settings.check().map_err(|error| usage(error.to_string()))?;
+        settings.check().and_then(|()| settings.check_log()).map_err(|error| usage(error.to_string()))?;
         Ok(settings)
     }
 }

@@ -228,9 +228,9 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
                     EntryPayload::Blank => {}
                     EntryPayload::Normal(EntryBody(body)) => {
                         let repeats = post_office.repeats();
-                        let mut told = String::new();
+                        let mut told = W::wants_entry(id.index).then(String::new);
                         let applied = post_office.apply_entry(id.index, &body, &mut |effect| {
-                            if W::WATCHED {
+                            if let Some(told) = &mut told {
                                 told.push_str(&format!("\n{effect:?}"));
                             }
                             servers_changed |= effect.changes_servers();
@@ -240,7 +240,9 @@ impl<W: World> RaftStateMachine<TypeConfig<W>> for StateMachine<W> {
                         applied.map_err(|e| {
                             io::Error::new(io::ErrorKind::InvalidData, format!("entry {}: {e}", id.index))
                         })?;
-                        W::observe(|| describe_entry(id.index, &body, &told));
+                        if let Some(told) = told {
+                            W::observe(|| describe_entry(id.index, &body, &told));
+                        }
                         if post_office.repeats() > repeats {
                             W::reached("a repeated send got its first outcome");
                         }

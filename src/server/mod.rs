@@ -202,7 +202,15 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
                 };
                 // The log first: where there is an identity there has to be a log, so that a lost one is told from
                 // a new one.
-                node::create_log(server).await.map_err(disk_failed)?;
+                match node::create_log(server).await {
+                    Ok(()) => {}
+                    // What was left there of an earlier life before its identity was written.
+                    Err(ending::StartError::Damaged(reason)) => {
+                        directory = set_aside::<W>(directory, reason).await?;
+                        continue;
+                    }
+                    Err(ending::StartError::Other(error)) => return Err(error),
+                }
                 let made = identity.clone();
                 let set = W::blocking(move || directory.set_identity(made).map(|()| directory));
                 directory = set.await.map_err(disk_failed)?;
@@ -225,12 +233,16 @@ async fn live<W: World>(server: &Arc<Server<W>>, mut directory: DataDirectory) -
             Err(ending::StartError::Damaged(reason)) => reason,
             Err(ending::StartError::Other(error)) => return Err(error),
         };
-        W::reached("damaged data set aside");
-        W::observe(|| Event { kind: "standing", who: None, detail: format!("incarnation=none votes=false: {reason}") });
-        tracing::error!(reason, "this server's data is damaged: setting it aside, joining again with an empty disk");
-        let set = W::blocking(move || directory.set_aside::<W>(&reason).map(|()| directory));
-        directory = set.await.map_err(disk_failed)?;
+        directory = set_aside::<W>(directory, reason).await?;
     }
+}
+
+async fn set_aside<W: World>(mut directory: DataDirectory, reason: String) -> Result<DataDirectory, ServerError> {
+    W::reached("damaged data set aside");
+    W::observe(|| Event { kind: "standing", who: None, detail: format!("incarnation=none votes=false: {reason}") });
+    tracing::error!(reason, "this server's data is damaged: setting it aside, joining again with an empty disk");
+    let set = W::blocking(move || directory.set_aside::<W>(&reason).map(|()| directory));
+    set.await.map_err(disk_failed)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]

@@ -83,8 +83,11 @@ fn log_settings(settings: &Settings) -> LogSettings {
 }
 
 /// Makes an empty log, before the identity that promises one.
-pub(super) async fn create_log<W: World>(server: &Server<W>) -> io::Result<()> {
-    Log::<W>::open(server.disk.clone(), log_settings(&server.settings)).await.map_err(io::Error::from)?;
+///
+/// # Errors
+/// What is there already is damaged; the disk's.
+pub(super) async fn create_log<W: World>(server: &Server<W>) -> Result<(), StartError> {
+    Log::<W>::open(server.disk.clone(), log_settings(&server.settings)).await?;
     Ok(())
 }
 
@@ -125,7 +128,7 @@ impl<W: World> Node<W> {
         let (checkpoint, post_office) = loaded.await?;
         check_reach(&log, &checkpoint)?;
         let origin = Origin { incarnation: identity.incarnation, boot };
-        let detail = format!("incarnation={} boot={boot}", identity.incarnation);
+        let detail = format!("incarnation={} boot={boot} cluster={}", identity.incarnation, identity.cluster);
         W::observe(|| Event { kind: "node", who: None, detail });
         let hub = Arc::new(Hub::new(origin, identity.name.clone(), settings.pending_bytes));
         let clock = Arc::new(Clock::new::<W>(post_office.time()));

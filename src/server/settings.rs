@@ -143,6 +143,15 @@ impl Settings {
         if self.pending_bytes == 0 {
             return Err(BadSettings::NothingPending);
         }
+        Ok(())
+    }
+
+    /// Whether the log has sizes that are of use: a segment that holds some entries. With less it works, and spends its time on
+    /// making segments; the simulator goes below on purpose.
+    ///
+    /// # Errors
+    /// [`BadSettings::LogSizes`].
+    pub fn check_log(&self) -> Result<(), BadSettings> {
         let entry = limits::ENTRY_BYTES_MAX as u64;
         if self.segment_bytes < entry * 4 || self.checkpoint_log_bytes < self.segment_bytes * 2 {
             return Err(BadSettings::LogSizes {

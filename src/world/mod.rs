@@ -31,9 +31,6 @@ pub trait World: Debug + Clone + Copy + Default + Eq + Ord + Send + Sync + 'stat
     /// Random numbers: from the operating system in production, from the plan in the simulator.
     type Rng: rand::Rng + Send;
 
-    /// Whether somebody watches what [`World::observe`] tells: only then is it worth gathering.
-    const WATCHED: bool = false;
-
     /// Starts a task. The only way to start one.
     fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
     where
@@ -76,6 +73,13 @@ pub trait World: Debug + Clone + Copy + Default + Eq + Ord + Send + Sync + 'stat
     /// Tells whoever watches that something happened. Nobody does in production, and `event` is not called.
     fn observe(event: impl FnOnce() -> Event) {
         let _ = event;
+    }
+
+    /// Whether whoever watches wants to be told of what came of the log entry of that index: one server's word is enough, and
+    /// only then is it worth gathering.
+    fn wants_entry(index: u64) -> bool {
+        let _ = index;
+        false
     }
 
     /// Tells whoever watches that the code came to a place that tests want to have been in.

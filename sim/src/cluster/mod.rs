@@ -29,9 +29,6 @@ use crate::scenario::{ClientSeat, Ending, OperatorSeat, Scenario, ServerSeat, Vi
 use crate::world::SimWorld;
 
 const PORT: u16 = 8080;
-/// A segment holds at least four of the largest entries. The sizes that make a server clean its log and read bodies
-/// back are reached through `memory` instead, long before a log of this size is full.
-const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// Servers and clients of Restante.
 #[derive(Debug, Clone, Copy, Default)]
@@ -152,8 +149,8 @@ fn settings(plan: &Plan, name: &str, cluster: &[String]) -> Result<Settings, Str
     let mut settings = Settings::new(Name::new(name).map_err(bad)?, address(name), cluster.map_err(bad)?);
     settings.election_timeout = ((*plan.election.start()).into(), (*plan.election.end()).into());
     settings.heartbeat = (settings.election_timeout.0 / 3).max(Duration::from_millis(1));
-    settings.segment_bytes = SEGMENT_BYTES;
-    settings.checkpoint_log_bytes = SEGMENT_BYTES * 2;
+    settings.segment_bytes = plan.segment;
+    settings.checkpoint_log_bytes = plan.segment * 2;
     settings.log_entries_kept = plan.keep;
     settings.body_memory_bytes = plan.memory;
     settings.log_cache_bytes = plan.cache;

@@ -4,6 +4,7 @@
 //! * an entry that was synced is there after a restart; one that was committed is never cut off, and every server that
 //!   applies an index applies the same entry there, with the same state coming of it;
 //! * an entry is applied only when a majority has synced it; a life applies each index once and in order;
+//! * there is one cluster, unless nothing was committed in the one before;
 //! * whoever becomes leader has everything that was committed in earlier terms.
 //!
 //! They are the invariants of the Raft paper (figure 3: election safety, leader completeness, state machine safety), and
@@ -59,6 +60,8 @@ struct Committed {
 /// The invariants, and what they are judged by. Feed it with everything that servers tell.
 #[derive(Debug, Default)]
 pub(crate) struct Raft {
+    /// The id of the cluster that all this is about.
+    cluster: Option<String>,
     disks: BTreeMap<u64, Disk>,
     /// The incarnation that each host runs now.
     running: BTreeMap<String, u64>,
@@ -83,7 +86,7 @@ impl Raft {
     /// The invariant that it breaks, or what cannot be read.
     pub(crate) fn read(&mut self, host: &str, kind: &str, detail: &str) -> Result<(), String> {
         match kind {
-            "node" => return self.started(host, number(detail, "incarnation")?),
+            "node" => return self.started(host, number(detail, "incarnation")?, field(detail, "cluster")),
             "log.opened" | "log.append" | "log.membership" | "log.durable" | "log.truncated" | "vote" | "apply"
             | "install" => {}
             _ => return Ok(()),
@@ -118,7 +121,17 @@ impl Raft {
         self.disks.entry(id).or_default()
     }
 
-    fn started(&mut self, host: &str, id: u64) -> Result<(), String> {
+    fn started(&mut self, host: &str, id: u64, cluster: Option<&str>) -> Result<(), String> {
+        // A founder that loses its disk before the others have heard of it founds another one, with the same incarnations.
+        if let Some(cluster) = cluster.filter(|cluster| self.cluster.as_deref() != Some(*cluster)) {
+            if let Some((index, one)) = self.committed.first_key_value() {
+                return Err(format!(
+                    "{host} belongs to another cluster than {}, which has applied entry {index}",
+                    one.host
+                ));
+            }
+            *self = Self { cluster: Some(cluster.to_owned()), ..Self::default() };
+        }
         self.running.insert(host.to_owned(), id);
         let disk = self.disk(id);
         if disk.host.is_empty() {
@@ -420,6 +433,15 @@ mod tests {
         let once = "a apply index=1 term=1 digest=x";
         rejects(&then(&[once, once]), "had applied entry 1, and applies 1");
         rejects(&then(&[once, "a apply index=3 term=1 digest=z"]), "applies entry 3 right after 1");
+    }
+
+    #[test]
+    fn a_second_cluster_may_be_founded_only_in_place_of_one_that_has_done_nothing() {
+        let lost = ["a node incarnation=1 cluster=x", "a vote term=1 for=1 committed=false"];
+        let again = ["a node incarnation=1 cluster=y", "a log.opened last=0 term=0 vote=0 for=0 purged=0"];
+        assert_eq!(read(&[lost, again].concat()), Ok(()));
+        let other = "c node incarnation=3 cluster=y";
+        rejects(&["a apply index=0 term=0 digest=0", other], "belongs to another cluster than a");
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub struct Plan {
     pub memory: u64,
     /// How many log entries stay when the log is cleaned. A server that lacks more gets a snapshot.
     pub keep: u64,
+    /// How many bytes a segment of the log has. After two of them a server takes a checkpoint and cleans the log.
+    pub segment: u64,
     /// How many bytes of recent log entries a server keeps in memory.
     pub cache: u64,
     /// Silence after which a follower stands for election. A leader says three times as often that it is there.
@@ -127,6 +129,7 @@ impl Default for Plan {
             pace: Millis(0)..=Millis(40),
             memory: 1 << 20,
             keep: 512,
+            segment: 16 << 20,
             cache: 1 << 20,
             election: Millis(150)..=Millis(300),
             latency: Millis(1)..=Millis(8),
@@ -237,6 +240,7 @@ impl fmt::Display for Plan {
         writeln!(f, "pace {}", range(&self.pace))?;
         writeln!(f, "memory {}", self.memory)?;
         writeln!(f, "keep {}", self.keep)?;
+        writeln!(f, "segment {}", self.segment)?;
         writeln!(f, "cache {}", self.cache)?;
         writeln!(f, "election {}", range(&self.election))?;
         writeln!(f, "latency {}", range(&self.latency))?;

@@ -61,6 +61,10 @@ impl Plan {
             "pace" => self.pace = range(rest, millis)?,
             "memory" => self.memory = number(rest)?,
             "keep" => self.keep = number(rest)?,
+            "segment" => match number(rest)? {
+                bytes if (4096..=1 << 30).contains(&bytes) => self.segment = bytes,
+                _ => return Err("`segment` is 4096 to 1073741824".to_owned()),
+            },
             "cache" => self.cache = number(rest)?,
             "election" => self.election = range(rest, positive)?,
             "latency" => self.latency = range(rest, millis)?,

@@ -11,8 +11,9 @@ use crate::random::stream;
 use crate::shrink::Shrinker;
 
 /// Settings that any plan may have from any other. The rest depends on each other.
-const FREE: [&str; 11] =
-    ["clients", "messages", "body", "pace", "memory", "cache", "keep", "election", "latency", "work", "sync"];
+const FREE: [&str; 12] = [
+    "clients", "messages", "body", "pace", "memory", "segment", "cache", "keep", "election", "latency", "work", "sync",
+];
 
 /// Random plans: what seeds grow into, and two of them crossed.
 #[derive(Debug, Clone, Copy)]

@@ -120,22 +120,22 @@ fn plan() -> impl Strategy<Value = Plan> {
     let interval = (millis(), millis(), fault()).prop_map(|(at, lasts, fault)| Interval { at, lasts, fault });
     let cluster = (any::<u64>(), names(1), any::<u32>(), any::<u32>(), span(any::<u64>()));
     let delays = (span(millis()), span(millis()), span(millis()), span(millis()));
-    let settings = (any::<u64>(), any::<u64>(), any::<u64>(), span(positive()), names(0));
+    let settings = (any::<u64>(), 4096u64..=1 << 30, any::<u64>(), any::<u64>(), span(positive()), names(0));
     let phases = (positive(), positive(), positive(), positive(), positive(), positive());
     let core = (prop::collection::btree_set(name(), 0..4), super::mix::tests::mix());
     (cluster, settings, delays, phases, core, prop::collection::vec(interval, 0..8)).prop_map(
         |(
             (seed, servers, clients, messages, body),
-            (memory, cache, keep, election, spares),
+            (memory, segment, cache, keep, election, spares),
             (pace, latency, work, sync),
             (tick, duration, core_liveness, liveness, service, patience),
             (core, mix),
             faults,
         )| {
             let core = core.into_iter().collect();
-            let plan = Plan { seed, servers, clients, messages, body, memory, cache, election, ..Plan::default() };
+            let plan = Plan { seed, servers, clients, messages, body, memory, segment, cache, ..Plan::default() };
             let plan = Plan { pace, keep, spares, latency, work, sync, tick, duration, liveness, faults, ..plan };
-            Plan { core, core_liveness, service, patience, mix, ..plan }
+            Plan { core, core_liveness, service, patience, mix, election, ..plan }
         },
     )
 }

@@ -3,7 +3,8 @@
 //! Each segment that was written to says which one is before it, so a missing one is noticed as long as such a later one
 //! is there. If all later ones are gone, too, what is left looks like a shorter log: a server that forgot what it
 //! acknowledged. So a segment's number is written down here, durably, before anything is written to it, and with it the
-//! number of the one that is written to until then: a log without the one or the other is damaged.
+//! number of the last one that has anything in it by then: a log in which nothing is left of that one, or of a later one, is
+//! damaged, as is one without the newest.
 //!
 //! The note is made before the first segment and never removed: segments without it are damage as well.
 
@@ -25,7 +26,7 @@ fn path() -> String {
 pub struct Note {
     /// The newest segment. No later one has been written to.
     pub newest: u64,
-    /// The one that was written to when the newest was made, and is kept until the newest is written to.
+    /// The last one with a durable batch when the newest was made. It is kept until a later one has one.
     pub current: u64,
 }
 
@@ -73,8 +74,8 @@ pub fn check(note: Option<Note>, there: &[u64], used: u64) -> Result<(), LogErro
         Some(Note { newest, .. }) if used > newest => {
             damaged(used, "it was written to, and the note names an older one")
         }
-        Some(Note { newest, current }) if used < newest && current > 0 && !there.contains(&current) => {
-            damaged(current, "it is missing, and nothing was written to a later one")
+        Some(Note { current, .. }) if used < current => {
+            damaged(current, "nothing is left of it, and nothing was written to a later one")
         }
         Some(_) => Ok(()),
     }

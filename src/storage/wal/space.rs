@@ -30,8 +30,11 @@ pub fn make(disk: &dyn Disk, settings: &LogSettings, note: Note, salt: u64, byte
     }
     let made = segment::make(disk, settings.shard, number, salt, bytes)?;
     if let Err(error) = newest::write(disk, note) {
-        // It must not take up the little space there may be. If it cannot be removed: the next start does.
-        let _ = segment::remove(disk, &[number]);
+        // It must not take up the little space there may be. If it cannot be removed: the next start does. But the note may have
+        // taken its place before the error: then a log without the segment would be damaged.
+        if newest::read(disk).is_ok_and(|now| now.is_none_or(|now| now.newest < number)) {
+            let _ = segment::remove(disk, &[number]);
+        }
         return Err(error);
     }
     Ok(made)
@@ -54,26 +57,33 @@ pub fn ensure_spare<W: World>(shared: &Arc<Shared>) {
 
 async fn keep_trying<W: World>(shared: Arc<Shared>) {
     loop {
-        let (number, bytes, unfit, current) = {
+        let (number, bytes, unfit, before) = {
             let mut state = shared.state.lock();
             if state.closed || state.poisoned.is_some() {
                 return;
             }
             let number = state.next_segment;
             state.next_segment += 1;
-            // It stays the current one until there is a spare.
-            let current = state.segments.last_key_value().map_or(0, |(&number, _)| number);
-            (number, state.wanted_bytes.max(shared.settings.segment_bytes), state.spare.take(), current)
+            // The last one with a batch in it that is durable. The writer may have gone on to another one, of which nothing
+            // is there yet.
+            let current = state.ends.last_key_value().map_or(0, |(&number, _)| number);
+            let newest = state.segments.last_key_value().map_or(0, |(&number, _)| number);
+            (
+                number,
+                state.wanted_bytes.max(shared.settings.segment_bytes),
+                state.spare.take(),
+                Note { newest, current },
+            )
         };
         let salt = W::rng().next_u64();
         let with = shared.clone();
         let made = W::blocking(move || {
             // One that is too small goes first, since segments are used in the order of their numbers.
             if let Some(unfit) = unfit {
-                newest::write(&*with.disk, Note { newest: current, current })?;
+                newest::write(&*with.disk, before)?;
                 segment::remove(&*with.disk, &[unfit.number])?;
             }
-            make(&*with.disk, &with.settings, Note { newest: number, current }, salt, bytes)
+            make(&*with.disk, &with.settings, Note { newest: number, ..before }, salt, bytes)
         })
         .await;
         let (full, poison) = match &made {

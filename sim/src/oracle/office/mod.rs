@@ -73,7 +73,8 @@ impl Office {
     fn founded(&mut self, detail: &str) -> Option<()> {
         let mut lines = detail.lines();
         let first = lines.next()?;
-        if self.model.is_some() || field(first, "applied")? != "0" {
+        // Another cluster may be founded in place of one that has done nothing.
+        if self.last > 0 || field(first, "applied")? != "0" {
             return Some(());
         }
         let mut model = Model::default();

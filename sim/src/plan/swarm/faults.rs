@@ -165,6 +165,70 @@ impl Plan {
         self.faults.sort_by_key(|interval| interval.at);
     }
 
+    /// Faults come in company, and do not wait for a cluster to be founded. In some plans one begins while it is; and where one
+    /// has struck, another one follows in some of them: a machine that has just come back loses its power, a leader goes
+    /// in the middle of a change of the membership.
+    pub(super) fn draw_company(&mut self, random: &mut Stream) {
+        if random.random_bool(0.15) {
+            for _ in 0..random.random_range(1..=2) {
+                let early = self.draw_early(random);
+                self.faults.extend(early);
+            }
+        }
+        let mut company = Vec::new();
+        if random.random_bool(0.4) {
+            for interval in &self.faults {
+                if random.random_bool(0.5) {
+                    company.extend(self.draw_follower(random, interval));
+                }
+            }
+        }
+        company.retain(|interval| interval.at < self.duration);
+        self.faults.append(&mut company);
+        self.faults.sort_by_key(|interval| interval.at);
+    }
+
+    /// Something that befalls a server before there is much of a cluster.
+    fn draw_early(&self, random: &mut Stream) -> Option<Interval> {
+        let host = one(random, &self.servers);
+        let at = Millis(random.random_range(0..=500));
+        let lasts = Millis(random.random_range(1..=1500));
+        let fault = match random.random_range(0..6) {
+            0 => HostFault::Crash(host).into_fault(),
+            1 => HostFault::Bounce(host).into_fault(),
+            2 => HostFault::PowerCut.into_fault(),
+            3 => NetworkFault::Isolate(host).into_fault(),
+            _ => {
+                let left = self.losses_allowed().saturating_sub(self.losses());
+                // A core was drawn for the disks that are lost otherwise.
+                let may_be = self.core.is_empty() && (left > 0 || self.struck().contains(&host));
+                may_be.then(|| DiskFault::LostDisk(host).into_fault())?
+            }
+        };
+        Some(Interval { at, lasts, fault })
+    }
+
+    /// What may come soon after that one: to whom it befell, or to who leads.
+    fn draw_follower(&self, random: &mut Stream, before: &Interval) -> Option<Interval> {
+        let soon = random.random_range(0..=400);
+        let (at, host) = match &before.fault {
+            Fault::Membership(_) => (before.at.0 + soon, LEADER.to_owned()),
+            fault => {
+                let struck = fault.hosts().into_iter().find(|host| !self.client_names().contains(host));
+                (before.end().0.saturating_add(soon), struck.unwrap_or_else(|| LEADER.to_owned()))
+            }
+        };
+        let fault = match random.random_range(0..6) {
+            0 | 1 => HostFault::Crash(host),
+            2 => HostFault::Bounce(host),
+            3 => HostFault::PowerCut,
+            4 => HostFault::Pause(host),
+            _ => HostFault::Stop(host),
+        };
+        let lasts = Millis(random.random_range(1..=1500));
+        Some(Interval { at: Millis(at), lasts, fault: fault.into_fault() })
+    }
+
     /// In half of the plans some servers are still out of order when the others have to serve again.
     pub(super) fn draw_core(&mut self, random: &mut Stream) {
         let most = (self.servers.len() - 1) / 2;

@@ -8,7 +8,7 @@ mod faults;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
-use super::{Millis, Mix, Plan};
+use super::{DiskFault, Fault, Millis, Mix, Plan};
 use crate::random::{Stream, stream};
 
 impl Plan {
@@ -27,6 +27,8 @@ impl Plan {
         plan.draw_faults(&mut stream(seed, "plan: faults"));
         plan.draw_core(&mut stream(seed, "plan: core"));
         plan.draw_drains(&mut stream(seed, "plan: drains"));
+        plan.draw_segment(&mut stream(seed, "plan: segment"));
+        plan.draw_company(&mut stream(seed, "plan: company"));
         plan
     }
 
@@ -59,6 +61,16 @@ impl Plan {
         self.cache = *[0, 8 << 10, 1 << 20].choose(random).unwrap_or(&0);
         let least = random.random_range(90..=400);
         self.election = Millis(least)..=Millis(least + random.random_range(50..=400));
+    }
+
+    /// Small segments are filled, cleaned up and removed in the middle of everything; what is usual is not filled in a run.
+    fn draw_segment(&mut self, random: &mut Stream) {
+        self.segment = *[8 << 10, 32 << 10, 128 << 10, 1 << 20, 16 << 20].choose(random).unwrap_or(&(16 << 20));
+        // On a full disk a server lives on its last segment, which has to hold the largest entry and keep room for votes.
+        let fills = |fault: &Fault| matches!(fault, Fault::Disk(DiskFault::FullDisk(..)));
+        if self.faults.iter().any(|interval| fills(&interval.fault)) {
+            self.segment = 16 << 20;
+        }
     }
 
     fn draw_delays(&mut self, random: &mut Stream) {
