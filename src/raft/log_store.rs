@@ -206,6 +206,7 @@ impl<W: World> RaftLogStorage<TypeConfig<W>> for LogStore<W> {
         // The mark first: segments may go only when a restart knows that they did.
         self.trouble.note(self.log.put(MetaKey::Purged, encode(&up_to)).await)?;
         W::reached("the log purged");
+        W::observe(|| Event { kind: "log.purged", who: None, detail: format!("up_to={}", up_to.index) });
         self.trouble.note(self.log.purge(up_to.index).await)
     }
 }

@@ -87,8 +87,8 @@ impl Raft {
     pub(crate) fn read(&mut self, host: &str, kind: &str, detail: &str) -> Result<(), String> {
         match kind {
             "node" => return self.started(host, number(detail, "incarnation")?, field(detail, "cluster")),
-            "log.opened" | "log.append" | "log.membership" | "log.durable" | "log.truncated" | "vote" | "apply"
-            | "install" => {}
+            "log.opened" | "log.append" | "log.membership" | "log.durable" | "log.truncated" | "log.purged"
+            | "vote" | "apply" | "install" => {}
             _ => return Ok(()),
         }
         let Some(id) = self.running.get(host).copied() else {
@@ -105,6 +105,13 @@ impl Raft {
                 Ok(())
             }
             "log.truncated" => self.truncated(id, number(detail, "after")?),
+            // Only what a checkpoint covers is purged, which may be ahead of what the log had synced.
+            "log.purged" => {
+                let up_to = number(detail, "up_to")?;
+                let disk = self.disk(id);
+                disk.floor = disk.floor.max(up_to);
+                Ok(())
+            }
             "vote" => self.voted(id, detail),
             "install" => {
                 let index = number(detail, "index")?;
@@ -424,6 +431,7 @@ mod tests {
         rejects(&then(&["b apply index=1 term=2 digest=x"]), "it is of term 2");
         rejects(&then(&["c vote term=2 for=3 committed=true"]), "leads in term 2 without entry 1");
         assert_eq!(after_founding(&then(&["b vote term=2 for=2 committed=true"])), Ok(()));
+        assert_eq!(after_founding(&then(&["c log.purged up_to=1", "c vote term=2 for=3 committed=true"])), Ok(()));
     }
 
     #[test]

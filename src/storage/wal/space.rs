@@ -64,16 +64,13 @@ async fn keep_trying<W: World>(shared: Arc<Shared>) {
             }
             let number = state.next_segment;
             state.next_segment += 1;
-            // The last one with a batch in it that is durable. The writer may have gone on to another one, of which nothing
-            // is there yet.
+            // The current one, until there is a spare. It has a durable batch: if nothing of it is left at a start, something
+            // is missing.
             let current = state.ends.last_key_value().map_or(0, |(&number, _)| number);
             let newest = state.segments.last_key_value().map_or(0, |(&number, _)| number);
-            (
-                number,
-                state.wanted_bytes.max(shared.settings.segment_bytes),
-                state.spare.take(),
-                Note { newest, current },
-            )
+            debug_assert_eq!(current, newest, "nothing is rolled to while there is no spare");
+            let before = Note { newest, current };
+            (number, state.wanted_bytes.max(shared.settings.segment_bytes), state.spare.take(), before)
         };
         let salt = W::rng().next_u64();
         let with = shared.clone();

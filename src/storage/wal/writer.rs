@@ -244,18 +244,15 @@ impl Writer {
         let mut start = None;
         let mut meta = BTreeMap::new();
         if roll {
-            {
-                let mut state = self.shared.state.lock();
-                let Bounds { floor, base, next } = self.bounds;
-                let (previous, previous_end) = self.current.as_ref().map_or((0, 0), |(s, at)| (s.number, *at));
-                start = Some(Start { previous, previous_end, floor, base, next });
-                let Some(spare) = state.spare.take() else { unreachable!("only this task takes it when it is fit") };
-                state.wanted_bytes = 0;
-                state.segments.insert(spare.number, spare.clone());
-                self.current = Some((spare, FIRST_BATCH));
-                meta = state.meta.clone();
-            }
-            space::ensure_spare::<W>(&self.shared);
+            let mut state = self.shared.state.lock();
+            let Bounds { floor, base, next } = self.bounds;
+            let (previous, previous_end) = self.current.as_ref().map_or((0, 0), |(s, at)| (s.number, *at));
+            start = Some(Start { previous, previous_end, floor, base, next });
+            let Some(spare) = state.spare.take() else { unreachable!("only this task takes it when it is fit") };
+            state.wanted_bytes = 0;
+            state.segments.insert(spare.number, spare.clone());
+            self.current = Some((spare, FIRST_BATCH));
+            meta = state.meta.clone();
         }
         let Some((segment, at)) = self.current.clone() else { unreachable!("the first batch rolls") };
         for item in &items {
@@ -326,6 +323,10 @@ impl Writer {
             space::ensure_cleared::<W>(&self.shared);
         }
         self.shared.state.lock().writing = false;
+        if roll {
+            // Not before: the note that the next one gets names this one as one that was written to.
+            space::ensure_spare::<W>(&self.shared);
+        }
         self.tell(items, &Ok(()));
         Ok(())
     }
