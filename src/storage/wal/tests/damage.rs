@@ -137,6 +137,40 @@ fn a_log_that_lost_its_end_is_told_from_a_shorter_one() {
     }
 }
 
+/// Also of a process that died in the middle of going on to another segment.
+#[test]
+fn whichever_file_is_lost_after_a_death_at_any_moment_is_missed() {
+    for (seed, dies_after) in (0..12).flat_map(|seed| (0..110).map(move |after| (seed, after))) {
+        TestWorld::seed(seed);
+        let disk = FaultDisk::new();
+        disk.knobs(|knobs| knobs.dies_after = Some(dies_after));
+        let (mut voted, mut durable) = (false, 0);
+        run(async {
+            let Ok(log) = open(&disk, SEGMENT).await else { return };
+            voted = log.put(MetaKey::Vote, Bytes::from_static(b"for b")).await.is_ok();
+            for index in 1..=14 {
+                if append(&log, vec![entry(index, [10, 700, 2500][index as usize % 3])]).await.is_err() {
+                    return;
+                }
+                durable = index as usize;
+            }
+        });
+        let files = disk.kill().files();
+        for name in files.keys() {
+            let mut left = files.clone();
+            left.remove(name);
+            match reopen(&left) {
+                Err(LogError::Damaged { .. }) => {}
+                Ok((entries, vote)) => {
+                    let forgotten = entries.len() < durable || (voted && vote.is_none());
+                    assert!(!forgotten, "seed {seed}, dead after {dies_after}, without {name}: nobody noticed");
+                }
+                Err(other) => panic!("seed {seed}, dead after {dies_after}, without {name}: {other}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_newer_note_is_told_as_that_and_an_older_one_as_damage() {
     let (files, _) = sample();
