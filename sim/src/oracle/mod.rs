@@ -4,8 +4,8 @@
 //! that is not complete is judged by what it shows: what may still come is not missing yet. What nobody knows (a send
 //! without an answer, a registration that may have ended) is never held against anybody.
 //!
-//! Three more look at servers, since they tell of what clients cannot see: [`raft`] at their logs and votes, [`office`] at
-//! what came of each entry, and [`bounded`] at their sizes. [`presence`] is the part of honest that is about who comes and goes, [`sharing`] says what the promises mean for what goes to many, [`schedule`] what they mean in time. [`names`] says which registration a name stood for.
+//! Four more look at servers, since they tell of what clients cannot see: [`raft`] at their logs and votes, [`members`] at who
+//! belongs to the cluster, [`office`] at what came of each entry, and [`bounded`] at their sizes. [`presence`] is the part of honest that is about who comes and goes, [`sharing`] says what the promises mean for what goes to many, [`schedule`] what they mean in time. [`names`] says which registration a name stood for.
 
 pub(crate) mod available;
 pub(crate) mod bounded;
@@ -13,6 +13,7 @@ mod durable;
 #[cfg(test)]
 mod examples;
 mod honest;
+pub(crate) mod members;
 mod names;
 pub(crate) mod office;
 mod once;

@@ -23,6 +23,7 @@ use self::hosts::Hosts;
 use self::progress::Progress;
 use crate::context::{Context, Panicked};
 use crate::history::{History, Journal};
+use crate::oracle::members::Members;
 use crate::oracle::office::Office;
 use crate::oracle::raft::Raft;
 use crate::oracle::{self, Promise, Violation};
@@ -128,6 +129,7 @@ pub fn run(plan: &Plan, scenario: &dyn Scenario, lines: Lines) -> Outcome {
         scenario,
         plan: plan.clone(),
         raft: Raft::default(),
+        members: Members::default(),
         office: Office::default(),
     };
     let ended = catch_unwind(AssertUnwindSafe(|| runner.run())).unwrap_or_else(|panic| {
@@ -207,6 +209,7 @@ pub(super) struct Runner<'a> {
     scenario: &'a dyn Scenario,
     plan: Arc<Plan>,
     raft: Raft,
+    members: Members,
     office: Office,
 }
 
@@ -249,6 +252,7 @@ impl Runner<'_> {
         for (host, kind, detail) in self.context.take_news() {
             if self.scenario.serves_with_a_majority() {
                 self.raft.read(&host, kind, &detail).map_err(Verdict::Disagreement)?;
+                self.members.read(&host, kind, &detail).map_err(Verdict::Disagreement)?;
                 self.office.read(&host, kind, &detail).map_err(|broken| Verdict::Safety(vec![broken]))?;
             }
             if kind == "sizes" {
