@@ -29,7 +29,7 @@ fn checks(toy: &Toy) -> Checks<'_> {
 fn is_small(toy: &Toy, failure: &Failure, promise: Promise) {
     assert_eq!(failure.symptom, Symptom::Broken(promise));
     assert!(failure.plan.faults.len() <= 2, "{}", failure.plan);
-    assert!(failure.plan.clients <= 2 && failure.plan.servers.len() == 1, "{}", failure.plan);
+    assert!(failure.plan.clients <= 3 && failure.plan.servers.len() == 1, "{}", failure.plan);
     assert!(failure.shrunk.is_some());
     let verdict = run(&failure.plan, toy, Lines::Discard).verdict;
     assert!(failure.symptom.is_shown_by(&verdict), "{verdict}");
