@@ -182,17 +182,31 @@ fn comparable<'a>(effects: impl Iterator<Item = &'a str>) -> Vec<String> {
     effects
 }
 
-/// The promise that an effect is for. If one is missing, it is what was to come of it; else what came instead.
+/// The promise that an effect is for: of the one that is missing, or of what came instead or besides. A batch is judged before
+/// all that it brings about, so that one of another kind beside it is one too many, or missing.
 fn promise_of(expected: Option<&str>, seen: Option<&str>) -> Promise {
     let kind = |effect: &str| effect.split([' ', '(']).next().unwrap_or_default().to_owned();
-    match (expected.map(kind).as_deref(), seen.map(kind).as_deref()) {
-        (Some("Batch"), _) | (_, Some("Batch")) => Promise::Once,
-        (Some("Arrived"), seen) if seen != Some("Arrived") => Promise::Durable,
-        (_, Some("Arrived")) => Promise::Once,
-        (Some("Acknowledged" | "Fenced" | "Left"), _) | (_, Some("Acknowledged" | "Fenced" | "Left")) => {
-            Promise::OneReader
-        }
-        (Some("StreamClosed"), _) | (_, Some("StreamClosed")) => Promise::Available,
+    let (expected, seen) = (expected.map(kind), seen.map(kind));
+    match (expected.as_deref(), seen.as_deref()) {
+        (Some("Batch"), Some("Batch")) => Promise::Once,
+        (None | Some("Batch"), Some(besides)) => promise_of_one(besides, false),
+        (Some(missing), None | Some("Batch")) => promise_of_one(missing, true),
+        (Some("Arrived"), Some(other)) if other != "Arrived" => Promise::Durable,
+        (Some(_), Some("Arrived")) => Promise::Once,
+        (Some(expected), Some(seen)) => match promise_of_one(expected, true) {
+            Promise::Honest => promise_of_one(seen, false),
+            promise => promise,
+        },
+        (None, None) => Promise::Honest,
+    }
+}
+
+fn promise_of_one(kind: &str, missing: bool) -> Promise {
+    match (kind, missing) {
+        ("Batch", _) | ("Arrived", false) => Promise::Once,
+        ("Arrived", true) => Promise::Durable,
+        ("Acknowledged" | "Fenced" | "Left", _) => Promise::OneReader,
+        ("StreamClosed", _) => Promise::Available,
         _ => Promise::Honest,
     }
 }
@@ -294,9 +308,11 @@ mod tests {
             history[at] = changed;
             assert_eq!(judge(&history).map_err(|violation| violation.promise), Err(promise), "{from}");
         }
-        let mut more = history.clone();
-        more[4].push_str("\nArrived { registration: Id(9), position: Position(1) }");
-        assert_eq!(judge(&more).map_err(|violation| violation.promise), Err(Promise::Once));
+        for (besides, promise) in [("Arrived", Promise::Once), ("Acknowledged", Promise::OneReader)] {
+            let mut more = history.clone();
+            more[4].push_str(&format!("\n{besides} {{ registration: Id(9), position: Position(1) }}"));
+            assert_eq!(judge(&more).map_err(|violation| violation.promise), Err(promise));
+        }
     }
 
     #[test]
