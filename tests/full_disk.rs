@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use restante::client::{Client, ClientSettings, Doubt, SendError};
 use restante::wire::client::{Reply, SendFailure};
-use restante::wire::{Position, Refusal};
+use restante::wire::command::{self, Command, Headers};
+use restante::wire::{Number, Position, Refusal};
 use restante::world::{Host, RealNetwork};
 use support::raw::Raw;
 use support::traffic::{client, name, within};
@@ -65,8 +66,9 @@ async fn a_full_disk_refuses_sends_serves_reads_and_loses_nothing() {
         raw.greet().then_some(raw)
     });
     let numbered = raw.open_stream("alice");
-    raw.send(numbered, 1, "bob", b"refused");
-    let reason = raw.until("a refusal", |reply, _| match reply {
+    let content = command::encode_content(&Headers::new(), b"refused");
+    let send = Command::Send { stream: numbered, number: Number(1), confirmed: Number(0), to: "bob" };
+    let reason = raw.answer("a refusal", &send, &content, |reply| match reply {
         Reply::SendFailed { reason, .. } => Some(reason.clone()),
         _ => None,
     });

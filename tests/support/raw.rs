@@ -151,8 +151,7 @@ impl Raw {
     #[track_caller]
     pub fn register(&mut self, name: &str, home: &str) -> RegistrationId {
         let nonce = self.nonce();
-        self.command(&Command::Register { nonce, name, home }, &[]);
-        self.until("a registration", |reply, _| match reply {
+        self.answer("a registration", &Command::Register { nonce, name, home }, &[], |reply| match reply {
             Reply::Registered { nonce: n, registration } if *n == nonce => Some(*registration),
             _ => None,
         })
@@ -162,8 +161,7 @@ impl Raw {
     #[track_caller]
     pub fn open_stream(&mut self, name: &str) -> StreamId {
         let nonce = self.nonce();
-        self.command(&Command::OpenStream { nonce, name }, &[]);
-        self.until("a stream", |reply, _| match reply {
+        self.answer("a stream", &Command::OpenStream { nonce, name }, &[], |reply| match reply {
             Reply::StreamOpened { nonce: n, stream, .. } if *n == nonce => Some(*stream),
             _ => None,
         })
@@ -179,19 +177,31 @@ impl Raw {
         window: u32,
     ) -> (RegistrationId, Epoch, Position) {
         let nonce = self.nonce();
+        let command = Command::Attach { nonce, name, home, expected, resumes: None, window };
+        self.answer("an attachment", &command, &[], |reply| match reply {
+            Reply::Attached { nonce: n, registration, epoch, acknowledged } if *n == nonce => {
+                Some((*registration, *epoch, *acknowledged))
+            }
+            _ => None,
+        })
+    }
+
+    /// The reply to a command that `wanted` wants. The command is given again, as it is, after the server has sent everybody
+    /// away, as it does between two leaders.
+    #[track_caller]
+    pub fn answer<T>(
+        &mut self,
+        what: &str,
+        command: &Command<'_>,
+        content: &[u8],
+        mut wanted: impl FnMut(&Reply) -> Option<T>,
+    ) -> T {
         loop {
-            self.command(&Command::Attach { nonce, name, home, expected, resumes: None, window }, &[]);
-            let attached = self.unless_moved(|reply, _| match reply {
-                Reply::Attached { nonce: n, registration, epoch, acknowledged } if *n == nonce => {
-                    Some((*registration, *epoch, *acknowledged))
-                }
-                _ => None,
-            });
-            match attached {
-                Ok(attached) => return attached,
-                // Between two leaders a server sends everybody away.
+            self.command(command, content);
+            match self.unless_moved(|reply, _| wanted(reply)) {
+                Ok(found) => return found,
                 Err(Some(Reply::Move { reason: Refusal::NoLeader })) => self.welcome_again(),
-                Err(last) => panic!("the server closed the connection before an attachment; it said last {last:?}"),
+                Err(last) => panic!("the server closed the connection before {what}; it said last {last:?}"),
             }
         }
     }
