@@ -54,6 +54,12 @@ pub trait Scenario {
         None
     }
 
+    /// Whether a server is to belong to the cluster, as whoever knows most about it says.
+    fn lists(&self, view: &View, server: &str) -> bool {
+        let _ = (view, server);
+        false
+    }
+
     /// Whether the servers are where they should be when nothing happens any more (equal digests, one leader).
     ///
     /// # Errors

@@ -288,9 +288,11 @@ impl Books {
         &self.servers
     }
 
-    /// What a client is told first.
+    /// What a client is told first. A server that is out of touch does not name the cluster: the founding record may be on
+    /// its disk alone, and be gone with it; who has heard of a leader knows that a majority has it.
     pub fn welcome(&self, cluster: ClusterId) -> Reply {
-        Reply::Welcome { cluster: Some(cluster), server: self.home.clone(), servers: self.servers.clone() }
+        let cluster = (self.closed_for != Some(Refusal::NoLeader)).then_some(cluster);
+        Reply::Welcome { cluster, server: self.home.clone(), servers: self.servers.clone() }
     }
 
     /// Of two sessions the newer one wins: an older one may still be reading what its client sent before it moved on.

@@ -26,9 +26,10 @@ const PAUSE: Duration = Duration::from_millis(40);
 /// Sends during the faults.
 const SENDS: u32 = 40;
 
-pub(super) async fn run<W: World>(seat: ClientSeat, me: Arc<Me>, rest: Arc<Rest>) -> Result<(), String> {
+pub(super) async fn run<W: World>(mut seat: ClientSeat, me: Arc<Me>, rest: Arc<Rest>) -> Result<(), String> {
     let stages = seat.stages.clone();
-    let mut hand = Hand { seat, me, stream: None, line: None };
+    let turn = seat.random.random_range(0..seat.plan.servers.len());
+    let mut hand = Hand { seat, me, stream: None, line: None, turn };
     for _ in 0..SENDS {
         let pause = Duration::from_millis(hand.seat.random.random_range(0..300));
         super::client::sleep_in_faults::<W>(&stages, pause).await;
@@ -66,6 +67,8 @@ struct Hand {
     me: Arc<Me>,
     stream: Option<Stream>,
     line: Option<Line>,
+    /// Which server is tried next, of all in turn.
+    turn: usize,
 }
 
 /// A connection past its greeting.
@@ -240,8 +243,10 @@ impl Hand {
         let mut line = match self.line.take() {
             Some(line) => line,
             None => {
+                // One after the other: drawn anew each time, it could be the same paused one until no time is left.
                 let servers = &self.seat.plan.servers;
-                let server = servers[self.seat.random.random_range(0..servers.len())].clone();
+                let server = servers[self.turn % servers.len()].clone();
+                self.turn += 1;
                 let connect = Line::connect(&self.seat, server);
                 W::timeout(PATIENCE, connect).await.ok()?.ok()?
             }

@@ -60,16 +60,17 @@ impl Scenario for Cluster {
         operator::start::<SimWorld>(seat)
     }
 
+    fn lists(&self, view: &View, server: &str) -> bool {
+        let lists =
+            |detail: &String| field(detail, "listed").is_some_and(|names| names.split(',').any(|n| n == server));
+        who_knows(view).and_then(|(_, host)| view.observed.get(&(host.clone(), "servers"))).is_some_and(lists)
+    }
+
     /// The membership is what the list of servers says, and all that vote and are healthy have applied the same entries. Together
     /// with what Raft promises: their states are equal.
     fn settled(&self, view: &View) -> Result<(), String> {
         let applied = |server: &str| view.observed.get(&(server.to_owned(), "apply"));
-        let index = |server: &str| applied(server).and_then(|detail| field(detail, "index")?.parse::<u64>().ok());
-        // Who has applied most knows who belongs to the cluster.
-        let Some((_, knows)) = view.healthy.iter().map(|host| (index(host), host)).max_by_key(|(index, _)| *index)
-        else {
-            return Ok(());
-        };
+        let Some((_, knows)) = who_knows(view) else { return Ok(()) };
         let Some(servers) = view.observed.get(&(knows.clone(), "servers")) else {
             return Err(format!("{knows} has applied nothing"));
         };
@@ -103,6 +104,12 @@ impl Scenario for Cluster {
         }
         Ok(())
     }
+}
+
+/// Who of the healthy has applied most knows who belongs to the cluster. Up to which index, and who.
+fn who_knows(view: &View) -> Option<(Option<u64>, &String)> {
+    let index = |host: &String| field(view.observed.get(&(host.clone(), "apply"))?, "index")?.parse::<u64>().ok();
+    view.healthy.iter().map(|host| (index(host), host)).max_by_key(|(index, _)| *index)
 }
 
 fn field<'a>(detail: &'a str, name: &str) -> Option<&'a str> {

@@ -244,6 +244,9 @@ impl Runner<'_> {
             runner.hosts.servers_missing(healthy)?;
             let view =
                 View { observed: runner.context.observed(), plan: runner.plan.clone(), healthy: healthy.to_vec() };
+            if stage != Stage::Core && stage != Stage::CoreService {
+                runner.heed_the_list(&view);
+            }
             runner.scenario.settled(&view)
         })
     }

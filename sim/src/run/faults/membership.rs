@@ -5,7 +5,7 @@ use super::super::Runner;
 use super::super::hosts::End;
 use super::Edge;
 use crate::plan::{Fault, HostFault, Interval, MembershipFault, Millis, Plan};
-use crate::scenario::{Order, Wish};
+use crate::scenario::{Order, View, Wish};
 
 /// How long an operator goes on asking for a drained server to serve again.
 const UNDRAIN_MS: u64 = 3000;
@@ -59,6 +59,15 @@ impl Runner<'_> {
         };
         let until = interval.end().min(self.plan.duration);
         self.orders.give(Order { wish, until: until.into() });
+    }
+
+    /// Of two orders that contradict each other the one that was given first may be carried out last: once they are over,
+    /// who is listed belongs to the cluster.
+    pub(in crate::run) fn heed_the_list(&mut self, view: &View) {
+        for at in self.hosts.servers() {
+            let host = self.hosts.at(at);
+            host.leaves &= !(host.has_retired() && self.scenario.lists(view, &host.name));
+        }
     }
 
     /// A server that was removed, says so, and is to belong to the cluster again gets an empty disk.
