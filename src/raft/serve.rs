@@ -3,6 +3,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -28,19 +29,32 @@ const CHUNK: Duration = Duration::from_secs(10);
 /// How often it is said that a snapshot is being taken in.
 const GOES_ON: Duration = Duration::from_secs(1);
 
-/// When a leader was heard of last.
+/// When a leader was heard of last, and what it said was committed.
 #[derive(Debug, Default)]
-pub struct Heard(Mutex<Option<Instant>>);
+pub struct Heard {
+    last: Mutex<Option<Instant>>,
+    committed: AtomicU64,
+}
 
 impl Heard {
     /// A leader's append was accepted.
     pub fn note<W: World>(&self) {
-        *self.0.lock() = Some(W::now());
+        *self.last.lock() = Some(W::now());
+    }
+
+    /// A leader says that entries up to this index are committed.
+    fn note_committed(&self, index: u64) {
+        self.committed.fetch_max(index, Ordering::Relaxed);
+    }
+
+    /// The index up to which entries are committed, as far as leaders said.
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
     }
 
     /// When that was last.
     pub fn last(&self) -> Option<Instant> {
-        *self.0.lock()
+        *self.last.lock()
     }
 }
 
@@ -105,6 +119,7 @@ pub async fn serve_raft<W: World>(
                 match frame.kind {
                     peer::APPEND => {
                         let request = messages::take_append::<W>(&frame.payload).map_err(invalid)?;
+                        heard.note_committed(request.leader_commit.map_or(0, |id| id.index));
                         let before = request.prev_log_id.map_or(0, |id| id.index);
                         let committed = request.leader_commit.is_some_and(|id| id.index > before);
                         if !request.entries.is_empty() && !(gates.has_room)(frame.payload.len(), committed) {

@@ -19,6 +19,9 @@ use crate::world::{Event, Instant, World};
 
 /// A leader whose entries were refused for want of room tries again within this time.
 const REFUSED: Duration = Duration::from_secs(2);
+/// The least time after which a follower that applies what is committed too late counts as out of touch. A disk may well take
+/// a second for a sync while others write to it.
+const LATE: Duration = Duration::from_secs(2);
 /// A drained server stands for election after a silence of so many longest election timeouts. The others stand after one
 /// to two, and lead before, if they can.
 const LAST_RESORT: u32 = 4;
@@ -44,6 +47,7 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
     let mut ticked = Time(0);
     let mut led_since: Option<Instant> = None;
     let mut touch = None;
+    let mut lag = Lag::default();
     let mut told = None;
     let mut made_room = W::now();
     let mut watch = DiskWatch::default();
@@ -67,7 +71,7 @@ pub(super) async fn upkeep<W: World>(node: Arc<Node<W>>) {
             W::observe(|| Event { kind: "disk", who: None, detail: format!("hangs={hangs}") });
         }
         let idles = drain.keep(&node).await;
-        serve_or_move(&node, &mut touch, idles);
+        serve_or_move(&node, &mut touch, &mut lag, idles);
         let membership = *node.raft.metrics().borrow_watched().membership_config.log_id();
         if membership != told {
             told = membership;
@@ -173,25 +177,51 @@ fn memory_is_short<W: World>(node: &Node<W>) -> u64 {
     if held > limit { (limit / 4).max(1) } else { u64::MAX }
 }
 
+/// How long a follower takes to apply what it was told is committed. With a slow disk it hears the leader, and falls behind
+/// none the less.
+#[derive(Debug, Default)]
+struct Lag {
+    /// An index that was committed, and when that was heard.
+    target: Option<(u64, Instant)>,
+    late: bool,
+}
+
+impl Lag {
+    /// Whether it takes longer than `patience`, or did so the last time that it got there.
+    fn is_late(&mut self, committed: u64, applied: u64, now: Instant, patience: Duration) -> bool {
+        match self.target {
+            Some((target, since)) if applied < target => self.late |= now.saturating_duration_since(since) > patience,
+            reached => {
+                self.late &= reached.is_some_and(|(_, since)| now.saturating_duration_since(since) > patience);
+                self.target = (applied < committed).then_some((committed, now));
+            }
+        }
+        self.late
+    }
+}
+
 /// A home that has not heard of a leader for too long may be behind without knowing: it delivers nothing more and
-/// sends its clients elsewhere. So does one whose disk hangs or has no
-/// room for a leader's entries: it hears the leader, and falls behind none the less. Four times the longest election timeout, so that an ordinary election, which begins
-/// after two of them at the latest, moves nobody.
-fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>, idles: bool) {
+/// sends its clients elsewhere. So does one whose disk hangs, is too slow, or has no room for a leader's entries: it hears
+/// the leader, and falls behind none the less. Four times the longest election timeout, so that an ordinary election, which
+/// begins after two of them at the latest, moves nobody.
+fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>, lag: &mut Lag, idles: bool) {
     let patience = node.settings.election_timeout.1 * 4;
     // The last touch is kept over a change of leader: who led until now has heard of no leader for long, and who leads
     // since now has not yet had an answer.
-    let (acknowledged, alone) = {
+    let (acknowledged, alone, leads) = {
         let metrics = node.raft.metrics();
         let metrics = metrics.borrow_watched();
         let leads = metrics.current_leader == Some(node.me.incarnation);
         let voters = metrics.membership_config.membership().voter_ids().count();
-        (metrics.last_quorum_acked.filter(|_| leads).map(|at| W::now() - at.elapsed()), leads && voters == 1)
+        (metrics.last_quorum_acked.filter(|_| leads).map(|at| W::now() - at.elapsed()), leads && voters == 1, leads)
     };
     *touch = (*touch).max(node.heard.last()).max(acknowledged).max(alone.then(W::now));
     let in_touch = touch.is_some_and(|at| W::now().saturating_duration_since(at) <= patience);
     let left_behind = node.health.refused().is_some_and(|at| W::now().saturating_duration_since(at) <= REFUSED);
-    let in_touch = in_touch && !left_behind && !node.health.hangs();
+    let committed = node.heard.committed();
+    let applied = if leads { committed } else { node.office.applied().0.map_or(0, |id| id.index) };
+    let late = lag.is_late(committed, applied, W::now(), patience.max(LATE));
+    let in_touch = in_touch && !left_behind && !late && !node.health.hangs();
     let closed = node.hub.lock().closed_for.clone();
     let close_for = match (in_touch, idles) {
         (false, _) => Some(Refusal::NoLeader),
@@ -213,8 +243,9 @@ fn serve_or_move<W: World>(node: &Node<W>, touch: &mut Option<Instant>, idles: b
             W::reached("a home out of touch");
             tracing::warn!(
                 left_behind,
+                late,
                 hangs = node.health.hangs(),
-                "out of touch with the leader, or without a disk: clients are sent elsewhere"
+                "out of touch with the leader, behind it, or without a disk: clients are sent elsewhere"
             );
         }
     }
@@ -293,6 +324,28 @@ async fn hand_over<W: World>(node: &Node<W>, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_follower_is_late_until_it_has_caught_up_in_time() {
+        let begin = crate::world::RealWorld::now();
+        let mut lag = Lag::default();
+        let mut is_late = |seconds, committed, applied| {
+            lag.is_late(committed, applied, begin + Duration::from_secs(seconds), Duration::from_secs(3))
+        };
+        assert!(!is_late(0, 10, 10));
+        assert!(!is_late(1, 20, 10));
+        assert!(!is_late(4, 30, 19), "it has three seconds");
+        assert!(is_late(5, 40, 19));
+        assert!(is_late(6, 40, 20), "it has come to 20 too late, and 40 is the next");
+        assert!(is_late(8, 50, 39));
+        assert!(!is_late(9, 50, 40), "that took no longer than it may");
+        assert!(!is_late(10, 50, 50));
+        assert!(!is_late(99, 51, 50), "nothing was to be applied until now");
+        assert!(!is_late(102, 51, 50));
+        assert!(is_late(103, 51, 50));
+        assert!(is_late(104, 51, 51), "the last time it was late");
+        assert!(!is_late(105, 51, 51));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_full_disk_lets_others_lead_less_and_less_often_until_it_has_room() {
