@@ -449,6 +449,9 @@ impl Books {
             }
             Answer::StreamClosed => Reply::StreamClosed { nonce },
             Answer::Attached { registration, epoch, acknowledged } => {
+                if self.is_read_by_a_newer(*registration, *epoch, id) {
+                    return;
+                }
                 let next = Position(acknowledged.0 + 1);
                 self.readers.insert(
                     *registration,
@@ -474,6 +477,15 @@ impl Books {
             Answer::Refused(refusal) => Reply::Refused { nonce: Some(nonce), refusal: refusal.clone() },
         };
         self.reply(id, &reply);
+    }
+
+    /// Whether a session that came after this one has the inbox at that epoch, or whoever has it is at a later one. A client
+    /// asks the same again on each connection, and what it had sent on the one before may be read long after it was answered
+    /// on the new one: taken for an attachment, it would leave the inbox with a connection that is dead.
+    fn is_read_by_a_newer(&self, registration: RegistrationId, epoch: Epoch, id: SessionId) -> bool {
+        self.readers.get(&registration).is_some_and(|reader| {
+            self.sessions.contains_key(&reader.session) && (reader.epoch, reader.session) > (epoch, id)
+        })
     }
 
     /// As far as everybody knows, a reader is not here any more. If its client is here after all, it has to come again:

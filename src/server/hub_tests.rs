@@ -52,6 +52,30 @@ fn an_attachment_is_here_once_the_copy_that_came_through_here_was_applied() {
 }
 
 #[test]
+fn what_an_older_session_asked_does_not_take_the_inbox_from_a_newer_one_that_has_it() {
+    let (hub, old) = asked();
+    let (new, _) = hub.open_session(ClusterId(1)).expect("it is open");
+    told(&hub, new);
+    // The client moved on to a new connection and has asked again there, before what it sent on the old one was read.
+    hub.lock().route_nonce(NONCE, new);
+    hub.effect(&attached(ORIGIN, 1));
+    assert!(matches!(told(&hub, new)[..], [Reply::Attached { epoch: Epoch(1), .. }]));
+    hub.lock().route_nonce(NONCE, old);
+    hub.effect(&attached(ORIGIN, 1));
+    assert_eq!(told(&hub, old), [], "nobody is there to be told");
+    assert_eq!(hub.lock().readers[&INBOX].session, new);
+    hub.close_session(old);
+    assert_eq!(hub.lock().readers[&INBOX].session, new, "the inbox is not the old one's to lose");
+    // Another reader, at a later epoch, has it: who asked for the one before is not the reader any more.
+    let (other, _) = hub.open_session(ClusterId(1)).expect("it is open");
+    hub.lock().route_nonce(NONCE, new);
+    hub.effect(&attached(ORIGIN, 2));
+    hub.lock().route_nonce(NONCE, other);
+    hub.effect(&attached(ORIGIN, 1));
+    assert_eq!(hub.lock().readers[&INBOX].epoch, Epoch(2));
+}
+
+#[test]
 fn a_sends_outcome_is_every_copys_and_a_failure_is_of_the_copy_that_came_through_here() {
     let (hub, id) = asked();
     let stream = Id(9);
