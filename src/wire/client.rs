@@ -154,7 +154,8 @@ pub enum Request {
 pub enum Reply {
     /// The answer to [`Request::Hello`].
     Welcome {
-        /// The cluster, whose id the client expects from now on; `None` before it is founded.
+        /// The cluster, whose id the client expects from now on; `None` before it is founded, and from a server that is out of
+        /// touch, which cannot tell whether a majority knows of it.
         cluster: Option<ClusterId>,
         /// The server's name.
         server: Name,
