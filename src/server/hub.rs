@@ -479,13 +479,11 @@ impl Books {
         self.reply(id, &reply);
     }
 
-    /// Whether a session that came after this one has the inbox at that epoch, or whoever has it is at a later one. A client
-    /// asks the same again on each connection, and what it had sent on the one before may be read long after it was answered
-    /// on the new one: taken for an attachment, it would leave the inbox with a connection that is dead.
+    /// Whether a session that came after this one has the inbox, at that very epoch. A client asks the same again on each
+    /// connection, and what it had sent on the one before may be read long after it was answered on the new one: taken for
+    /// an attachment, it would leave the inbox with a connection that is dead.
     fn is_read_by_a_newer(&self, registration: RegistrationId, epoch: Epoch, id: SessionId) -> bool {
-        self.readers.get(&registration).is_some_and(|reader| {
-            self.sessions.contains_key(&reader.session) && (reader.epoch, reader.session) > (epoch, id)
-        })
+        self.readers.get(&registration).is_some_and(|reader| reader.epoch == epoch && reader.session > id)
     }
 
     /// As far as everybody knows, a reader is not here any more. If its client is here after all, it has to come again:

@@ -66,13 +66,18 @@ fn what_an_older_session_asked_does_not_take_the_inbox_from_a_newer_one_that_has
     assert_eq!(hub.lock().readers[&INBOX].session, new);
     hub.close_session(old);
     assert_eq!(hub.lock().readers[&INBOX].session, new, "the inbox is not the old one's to lose");
-    // Another reader, at a later epoch, has it: who asked for the one before is not the reader any more.
-    let (other, _) = hub.open_session(ClusterId(1)).expect("it is open");
+}
+
+#[test]
+fn a_reader_that_took_over_has_the_inbox_though_its_session_is_the_older_one() {
+    let (hub, old) = asked();
+    let (new, _) = hub.open_session(ClusterId(1)).expect("it is open");
     hub.lock().route_nonce(NONCE, new);
-    hub.effect(&attached(ORIGIN, 2));
-    hub.lock().route_nonce(NONCE, other);
     hub.effect(&attached(ORIGIN, 1));
-    assert_eq!(hub.lock().readers[&INBOX].epoch, Epoch(2));
+    hub.lock().route_nonce(NONCE, old);
+    hub.effect(&attached(ORIGIN, 2));
+    assert!(matches!(told(&hub, old)[..], [Reply::Attached { epoch: Epoch(2), .. }]));
+    assert_eq!(hub.lock().readers[&INBOX].session, old);
 }
 
 #[test]
